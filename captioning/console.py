@@ -1,0 +1,153 @@
+"""What every script shares on the command line: arguments, progress, errors, exit codes.
+
+Importing this module is cheap, so `--help` and usage errors answer before TensorFlow is loaded.
+"""
+
+import argparse
+import errno
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import NoReturn
+
+from captioning.errors import CaptioningError
+
+DONE, FAILED, WRONG_USAGE, SOME_SKIPPED, INTERRUPTED = 0, 1, 2, 3, 130
+
+
+def parser(description: str, **keywords) -> argparse.ArgumentParser:
+    """An argument parser that shows a script's docstring as it is written."""
+    return argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter, **keywords
+    )
+
+
+def positive_int(text: str) -> int:
+    """`argparse` type: a whole number of at least 1."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text}")
+    return value
+
+
+positive_int.__name__ = "whole number"  # argparse names the type in "invalid … value"
+
+
+def run(main: Callable[[], int | None]) -> NoReturn:
+    """Run a script's `main` and exit: 0 done, 1 failed, 3 some images skipped, 130 interrupted.
+
+    A `CaptioningError` and the machine's own refusals (disk full, no permission, out of memory)
+    become one sentence on stderr; anything else is a defect of ours and keeps its traceback.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace", line_buffering=True)  # odd file names
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        sys.exit(main() or DONE)
+    except CaptioningError as error:
+        fail(str(error))
+    except KeyboardInterrupt:
+        print("\ninterrupted; files already written are whole", file=sys.stderr)
+        os._exit(INTERRUPTED)  # worker threads of a framework may be in the middle of a batch
+    except BrokenPipeError:  # `| head` closed the pipe
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(DONE)
+    except MemoryError:
+        fail("out of memory; try a smaller --batch-size or close other programs")
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            fail(f"no space left on the disk while writing {_name_of(error)}; free some, run again")
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            fail(f"not allowed to read or write {_name_of(error)}; check its permissions")
+        if error.errno in (errno.ENOENT, errno.EISDIR, errno.ENOTDIR) and error.filename:
+            fail(f"{_name_of(error)}: {error.strerror.lower()}; check the path")
+        raise
+
+
+def _name_of(error: OSError) -> str:
+    return str(error.filename2 or error.filename or "a file")
+
+
+def fail(sentence: str) -> NoReturn:
+    """Print one sentence on stderr and exit with status 1."""
+    print(f"error: {sentence}", file=sys.stderr)
+    sys.exit(FAILED)
+
+
+def note(line: str) -> None:
+    """Print one line about what is going on, on stderr: results alone go to stdout."""
+    print(line, file=sys.stderr)
+
+
+def written(paths: Iterable[str | os.PathLike]) -> None:
+    """End a script: one line per file written, with its size."""
+    for path in paths:
+        print(f"wrote {path} ({readable_size(Path(path).stat().st_size)})")
+
+
+def readable_size(size: float) -> str:
+    """1536 → '1.5 kB': bytes in decimal units."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if size < 1000 or unit == "GB":
+            return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
+        size /= 1000
+    raise AssertionError
+
+
+def readable_time(seconds: float) -> str:
+    """3700 → '1 h 02 min', 75 → '1 min 15 s', 8 → '8 s'."""
+    minutes, rest = divmod(int(seconds + 0.5), 60)
+    hours, minutes_left = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes_left:02d} min"
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+
+
+class Progress:
+    """A line on stderr that counts up and estimates the time left.
+
+    On a terminal the line is rewritten in place; in a log a new line appears every `every`
+    seconds. Use as a context manager and call `update` with the number of units done since.
+    """
+
+    def __init__(self, total: int, label: str, unit: str = "images", every: float = 15.0):
+        self.total, self.label, self.unit = total, label, unit
+        self.done = 0
+        self.start = time.monotonic()
+        self.terminal = sys.stderr.isatty()
+        self.every = 0.2 if self.terminal else every
+        self.shown = self.start
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def update(self, count: int = 1, suffix: str = "") -> None:
+        """Count `count` more units; `suffix` is shown behind them."""
+        self.done += count
+        now = time.monotonic()
+        if now - self.shown >= self.every:
+            self.shown = now
+            left = (now - self.start) / max(self.done, 1) * (self.total - self.done)
+            self._show(f"{readable_time(left)} left{suffix}")
+
+    def __exit__(self, *exception) -> None:
+        if exception == (None, None, None):
+            self._show(f"in {readable_time(time.monotonic() - self.start)}")
+        if self.terminal:
+            sys.stderr.write("\n")
+
+    def _show(self, tail: str) -> None:
+        line = f"{self.label}: {self.done}/{self.total} {self.unit}, {tail}"
+        sys.stderr.write(f"\r\x1b[K{line}" if self.terminal else line + "\n")
+        sys.stderr.flush()
+
+
+def announce_device() -> None:
+    """Say on stderr which device the Keras backend will compute on. Loads the framework."""
+    import keras
+
+    devices = keras.distribution.list_devices("gpu") or keras.distribution.list_devices("cpu")
+    note(f"device: {', '.join(devices)} ({keras.backend.backend()} backend)")

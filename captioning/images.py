@@ -1,0 +1,153 @@
+"""Pictures on disk → arrays: decode anything Pillow opens, resize, batch while the network runs."""
+
+import collections
+import dataclasses
+import os
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from captioning.errors import CaptioningError
+
+MAX_PIXELS = 178_956_970  # a larger picture is refused: Pillow's own bound against bombs
+warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # `load_rgb` refuses it instead
+
+
+class UnreadableImage(CaptioningError):
+    """A file that cannot be used as a picture; the message is the reason, without the name."""
+
+
+def image_id(path: str | os.PathLike) -> str:
+    """File name up to the first dot, as the reference keys its features and captions."""
+    return os.path.basename(os.fspath(path)).split(".")[0]
+
+
+def list_files(folder: str | os.PathLike) -> list[Path]:
+    """Every visible file of a folder, sorted by name, whatever its extension."""
+    try:
+        names = sorted(os.listdir(folder))
+    except OSError as error:
+        raise CaptioningError(
+            f"expected a folder of images at {folder}, found none ({error.strerror.lower()})"
+        ) from None
+    paths = (Path(folder, name) for name in names if not name.startswith("."))
+    return [path for path in paths if not path.is_dir()]
+
+
+def load_rgb(path: str | os.PathLike) -> Image.Image:
+    """Decode a picture of any mode to 8-bit RGB, upright.
+
+    The first frame of an animation; EXIF orientation applied; transparency over white; 16-bit
+    and float samples scaled to 8 bits.
+
+    Raises:
+        UnreadableImage: with the reason, for anything that is not a whole picture.
+    """
+    try:
+        with Image.open(path) as image:
+            width, height = image.size
+            if width * height > MAX_PIXELS:
+                raise UnreadableImage(
+                    f"{width}×{height} pixels, more than the {MAX_PIXELS:,} accepted"
+                )
+            return _to_rgb(ImageOps.exif_transpose(image))
+    except UnreadableImage:
+        raise
+    except UnidentifiedImageError:
+        size = os.path.getsize(path)
+        raise UnreadableImage("not an image" if size else "an empty file") from None
+    except Image.DecompressionBombError as error:
+        raise UnreadableImage(str(error)) from None
+    except OSError as error:
+        raise UnreadableImage(error.strerror or str(error)) from None
+    except Exception as error:  # decoders raise almost anything on damaged files
+        raise UnreadableImage(f"damaged ({type(error).__name__}: {error})") from None
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I"):  # 16-bit gray, also when held in 32-bit integers
+        samples = np.asarray(image).astype(np.int64)
+        image = Image.fromarray((samples.clip(0, 65535) >> 8).astype(np.uint8))
+    elif image.mode == "F":
+        samples = np.nan_to_num(np.asarray(image))
+        scale = 255 if samples.max(initial=0) <= 1 else 1
+        image = Image.fromarray((samples * scale).clip(0, 255).astype(np.uint8))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image)
+    return image.convert("RGB")
+
+
+def load_array(path: str | os.PathLike, size: int) -> np.ndarray:
+    """Decode and resize to uint8 (size, size, 3): bilinear, no crop, as the reference does.
+
+    Raises:
+        UnreadableImage: see `load_rgb`.
+    """
+    return np.asarray(load_rgb(path).resize((size, size), Image.Resampling.BILINEAR))
+
+
+@dataclasses.dataclass
+class Batch:
+    """Pictures that could be read, and those that could not.
+
+    Attributes:
+        paths: the readable ones, in the order asked for.
+        pixels: uint8 (len(paths), size, size, 3).
+        unreadable: path → reason.
+    """
+
+    paths: list[Path]
+    pixels: np.ndarray
+    unreadable: dict[Path, str]
+
+
+def batches(
+    paths: Sequence[Path], size: int, batch_size: int, workers: int | None = None
+) -> Iterator[Batch]:
+    """Yield `paths` decoded in order, `batch_size` at a time.
+
+    Threads decode the batches ahead while the caller computes on the last one (Pillow releases
+    the interpreter lock), and at most three batches are held in memory.
+    """
+    workers = workers or min(8, os.cpu_count() or 1)
+    groups = [paths[i : i + batch_size] for i in range(0, len(paths), batch_size)]
+    with ThreadPoolExecutor(workers) as pool:
+        try:
+            for group, results in _ahead(pool, groups, size):
+                yield _collect(group, (future.result() for future in results), size)
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _ahead(pool: ThreadPoolExecutor, groups: list, size: int, ahead: int = 2) -> Iterator[tuple]:
+    pending = collections.deque()
+    for group in groups:
+        pending.append((group, [pool.submit(_try_load, path, size) for path in group]))
+        if len(pending) > ahead:
+            yield pending.popleft()
+    yield from pending
+
+
+def _try_load(path: Path, size: int) -> np.ndarray | str:
+    try:
+        return load_array(path, size)
+    except UnreadableImage as error:
+        return str(error)
+
+
+def _collect(group: Sequence[Path], results: Iterable, size: int) -> Batch:
+    readable, arrays, unreadable = [], [], {}
+    for path, result in zip(group, results, strict=True):
+        if isinstance(result, str):
+            unreadable[path] = result
+        else:
+            readable.append(path)
+            arrays.append(result)
+    pixels = np.stack(arrays) if arrays else np.zeros((0, size, size, 3), np.uint8)
+    return Batch(readable, pixels, unreadable)
