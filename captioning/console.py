@@ -25,6 +25,80 @@ def parser(description: str, **keywords) -> argparse.ArgumentParser:
     )
 
 
+def add_workplace(parser: argparse.ArgumentParser, workdir: str | None = ".") -> None:
+    """Add the arguments of the scripts that work on a dataset: --dataset, --workdir, --seed.
+
+    Without a default, `workdir` becomes None: see `artifacts.default_workdir`.
+    """
+    parser.add_argument(
+        "--dataset",
+        type=Path,
+        default=Path(),
+        metavar="DIR",
+        help="folder that holds Flicker8k_Dataset/ and Flickr8k_text/, or Images/ and "
+        "captions.txt (default: the current folder)",
+    )
+    _add_workdir(parser, workdir)
+    parser.add_argument("--seed", type=int, default=0, help="random seed (default: %(default)s)")
+
+
+def _add_workdir(parser: argparse.ArgumentParser, workdir: str | None) -> None:
+    default = workdir or "the current folder if it holds a captioner, else Pre-trained/"
+    parser.add_argument(
+        "--workdir",
+        type=Path,
+        default=Path(workdir) if workdir else None,
+        metavar="DIR",
+        help=f"folder where files are read and written (default: {default})",
+    )
+
+
+def add_training(parser: argparse.ArgumentParser, epochs: int) -> None:
+    """Add the arguments of the scripts that train a captioner."""
+    parser.add_argument(
+        "--recipe",
+        choices=("fast", "reference"),
+        default="fast",
+        help="how to optimise (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--epochs", type=positive_int, default=epochs, metavar="N", help="default: %(default)s"
+    )
+    parser.add_argument(
+        "--batch-size",
+        type=positive_int,
+        metavar="N",
+        help="captions a batch (fast, default 256) or prefixes a batch (reference, default 32)",
+    )
+    parser.add_argument(
+        "--precision",
+        choices=("float32", "bfloat16"),
+        default="float32",
+        help="of the arithmetic in training (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--resume", action="store_true", help="go on from training-state.npz in the work folder"
+    )
+
+
+def add_captioning(parser: argparse.ArgumentParser, workdir: str | None = None) -> None:
+    """Add the arguments of the scripts that caption images."""
+    _add_workdir(parser, workdir)
+    parser.add_argument("--model", type=Path, metavar="FILE", help="captioner, .keras or .h5")
+    parser.add_argument(
+        "--tokenizer", type=Path, metavar="FILE", help="default: tokenizer.pkl in the work folder"
+    )
+    parser.add_argument(
+        "--encoder",
+        metavar="NAME|FILE",
+        help="for captioners that do not record their encoder (default then: simclr)",
+    )
+    parser.add_argument(
+        "--output", type=Path, metavar="PNG", help="draw the pictures with their captions"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON instead of lines")
+
+
 def positive_int(text: str) -> int:
     """`argparse` type: a whole number of at least 1."""
     value = int(text)

@@ -1,0 +1,62 @@
+"""Stage 1: images → features.pkl, captions → descriptions.txt.
+
+Every readable image of the dataset's image folder gets the features of a self-supervised
+ResNet-50 (SimCLR by default); every caption is cleaned to lower-case words. Interrupted, it goes
+on from the features already computed.
+
+    python 1_data_preprocessor.py
+    python 1_data_preprocessor.py --dataset ~/flickr8k --workdir work --encoder random
+    python 1_data_preprocessor.py --encoder ~/Downloads/moco_v2_800ep_pretrain.pth.tar
+
+Files: features.pkl (image id → float32 (1, D)), features.json (how they were made),
+descriptions.txt (a line `id word word …` for each caption).
+"""
+
+from captioning import console, weights
+
+
+def arguments():
+    parser = console.parser(__doc__)
+    console.add_workplace(parser)
+    parser.add_argument(
+        "--encoder",
+        default=weights.DEFAULT,
+        metavar="NAME|FILE",
+        help=f"{', '.join(weights.NAMES)}, or a file: .ckpt, .pth, .pth.tar, TensorFlow "
+        "checkpoint, .weights.h5 (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--preprocessing",
+        choices=sorted(weights.PREPROCESSINGS),
+        help="overrides the encoder's own",
+    )
+    parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument("--only", choices=("features", "descriptions"), help="do half of the work")
+    parser.add_argument("--batch-size", type=console.positive_int, default=32, metavar="N")
+    parser.add_argument("--limit", type=console.positive_int, metavar="N", help="first N images")
+    return parser.parse_args()
+
+
+def main() -> int:
+    args = arguments()
+
+    from captioning import dataset, stages
+
+    written, skipped = [], 0
+    if args.only != "features":
+        written += stages.describe(args.dataset, args.workdir, args.seed)
+    if args.only != "descriptions":
+        images = dataset.Dataset(args.dataset).image_folder
+
+        from captioning import encoders
+
+        console.announce_device()
+        encoder = encoders.load(args.encoder, args.preprocessing, args.precision, args.seed)
+        paths, skipped = stages.extract(encoder, images, args.workdir, args.batch_size, args.limit)
+        written += paths
+    console.written(written)
+    return console.SOME_SKIPPED if skipped else console.DONE
+
+
+if __name__ == "__main__":
+    console.run(main)

@@ -1,0 +1,43 @@
+"""Stage 2: train the merge LSTM captioner on features.pkl and descriptions.txt.
+
+A checkpoint is written whenever the loss on the dev split improves. The recipe `fast` teaches
+whole captions at once; `reference` is the reference's optimisation, one prefix a sample, and
+takes hours. Both train the same network and report comparable losses.
+
+    python 2_train_IC_model.py
+    python 2_train_IC_model.py --dataset ~/flickr8k --workdir work --epochs 10
+    python 2_train_IC_model.py --resume
+
+Files: model-ep….keras (best last), history.csv, curves.png, training-state.npz (for --resume).
+"""
+
+from captioning import console
+
+
+def arguments():
+    parser = console.parser(__doc__)
+    console.add_workplace(parser)
+    console.add_training(parser, epochs=20)
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = arguments()
+
+    from captioning import stages
+
+    written = stages.train(
+        args.dataset,
+        args.workdir,
+        args.seed,
+        recipe=args.recipe,
+        epochs=args.epochs,
+        batch_size=args.batch_size,
+        precision=args.precision,
+        resume=args.resume,
+    )
+    console.written(written)
+
+
+if __name__ == "__main__":
+    console.run(main)

@@ -1,0 +1,42 @@
+"""Stage 3: caption a split from its features and score the captions with BLEU.
+
+Prints BLEU-1 to BLEU-4 under two protocols that must never be mixed: the reference's, which counts
+`startseq` and `endseq` as words, and the standard one. Readers who look for `evaluate.py`: this
+is it.
+
+    python 3_BLEU.py
+    python 3_BLEU.py --dataset ~/flickr8k --workdir work --split test
+
+Files: bleu-dev.json (scores), captions-dev.json (image id → caption).
+"""
+
+from pathlib import Path
+
+from captioning import artifacts, console
+
+
+def arguments():
+    parser = console.parser(__doc__)
+    console.add_workplace(parser, workdir=None)
+    parser.add_argument("--split", choices=("dev", "test"), default="dev")
+    parser.add_argument(
+        "--model",
+        type=Path,
+        metavar="FILE",
+        help="captioner, .keras or .h5 (default: the one with the lowest val_loss in its name)",
+    )
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = arguments()
+    workdir = args.workdir or artifacts.default_workdir()
+    console.note(f"work folder: {workdir.resolve()}")
+
+    from captioning import stages
+
+    console.written(stages.score(args.dataset, workdir, args.seed, args.split, args.model))
+
+
+if __name__ == "__main__":
+    console.run(main)

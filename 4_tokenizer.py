@@ -1,0 +1,23 @@
+"""Stage 4: fit the tokenizer on the train captions, for 5_test.py.
+
+    python 4_tokenizer.py
+    python 4_tokenizer.py --dataset ~/flickr8k --workdir work
+
+Files: tokenizer.pkl (words ↔ ids, equal to the 2021 Keras Tokenizer's).
+"""
+
+from captioning import console
+
+
+def main() -> None:
+    parser = console.parser(__doc__)
+    console.add_workplace(parser)
+    args = parser.parse_args()
+
+    from captioning import stages
+
+    console.written(stages.make_tokenizer(args.dataset, args.workdir, args.seed))
+
+
+if __name__ == "__main__":
+    console.run(main)

@@ -1,0 +1,43 @@
+"""Stage 5: caption any image, or every image of a folder.
+
+Prints a line `path<TAB>caption` an image. Readers who look for `infer.py`: this is it.
+
+    python 5_test.py photo.jpg
+    python 5_test.py holiday/ --workdir work --output captions.png
+
+The captioner and the tokenizer come from the current folder if it holds a captioner, else from
+`Pre-trained/`; the encoder is the one the captioner was trained with.
+"""
+
+from pathlib import Path
+
+from captioning import artifacts, console
+
+
+def arguments():
+    parser = console.parser(__doc__)
+    parser.add_argument("images", type=Path, nargs="+", metavar="IMAGE_OR_FOLDER")
+    console.add_captioning(parser)
+    return parser.parse_args()
+
+
+def main() -> int:
+    args = arguments()
+    workdir = args.workdir or artifacts.default_workdir()
+    console.note(f"work folder: {workdir.resolve()}")
+
+    from captioning import stages
+
+    return stages.caption(
+        args.images,
+        workdir,
+        model=args.model,
+        tokenizer_file=args.tokenizer,
+        encoder_name=args.encoder,
+        output=args.output,
+        as_json=args.json,
+    )
+
+
+if __name__ == "__main__":
+    console.run(main)

@@ -1,0 +1,195 @@
+"""Every file that passes from one script to the next: names, formats, checks."""
+
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from captioning import console, files, pickles, text
+from captioning.errors import CaptioningError
+from captioning.tokenizer import Tokenizer
+
+FEATURES, FEATURES_RECORD = "features.pkl", "features.json"
+DESCRIPTIONS, TOKENIZER = "descriptions.txt", "tokenizer.pkl"
+PRETRAINED = Path(__file__).resolve().parent.parent / "Pre-trained"
+
+_VAL_LOSS = re.compile(r"val_loss(\d+(?:\.\d+)?)")
+
+
+def save_features(workdir: Path, features: Mapping[str, np.ndarray], record: dict) -> list[Path]:
+    """Write `features.pkl` (image id → float32 (1, D)) and its record `features.json`.
+
+    Returns:
+        the two paths.
+    """
+    pickles.dump(workdir / FEATURES, dict(features))
+    files.write_json(workdir / FEATURES_RECORD, record)
+    return [workdir / FEATURES, workdir / FEATURES_RECORD]
+
+
+def load_features(workdir: Path) -> tuple[dict[str, np.ndarray], dict | None]:
+    """Read `features.pkl` and, where there is one, the encoder's record beside it.
+
+    Returns:
+        features: image id → float32 (1, D).
+        encoder: the encoder's record, or None for features made by other programs.
+
+    Raises:
+        CaptioningError: when the file is missing, holds something else, or D varies.
+    """
+    path = _existing(workdir / FEATURES, "python 1_data_preprocessor.py")
+    features = pickles.load(path)
+    if not isinstance(features, dict) or not features:
+        raise CaptioningError(f"{path}: expected a dictionary of image features, found none")
+    dimension = None
+    for key, value in features.items():
+        if not (isinstance(key, str) and isinstance(value, np.ndarray) and value.dtype.kind == "f"):
+            raise CaptioningError(
+                f"{path}: expected image id → array of numbers, found {key!r} → "
+                f"{type(value).__name__}; make it anew with 1_data_preprocessor.py"
+            )
+        dimension = dimension or value.size
+        if value.size != dimension or value.ndim > 2:
+            raise CaptioningError(
+                f"{path}: expected {dimension} numbers for every image, found an array of shape "
+                f"{value.shape} for {key}; make it anew with 1_data_preprocessor.py"
+            )
+        features[key] = value.reshape(1, dimension).astype(np.float32, copy=False)
+    record = workdir / FEATURES_RECORD
+    return features, files.read_json(record).get("encoder") if record.exists() else None
+
+
+def stack_features(features: Mapping[str, np.ndarray], ids: Iterable[str]) -> np.ndarray:
+    """The features of `ids`, float32 (len(ids), D)."""
+    return np.concatenate([features[key] for key in ids])
+
+
+def save_descriptions(workdir: Path, captions: Mapping[str, Sequence[str]]) -> Path:
+    """Clean raw captions and write `descriptions.txt`."""
+    return files.write_text(workdir / DESCRIPTIONS, text.format_descriptions(captions))
+
+
+def load_descriptions(workdir: Path) -> dict[str, list[str]]:
+    """Read `descriptions.txt`: image id → cleaned captions.
+
+    Raises:
+        CaptioningError: when the file is missing or empty.
+    """
+    path = _existing(workdir / DESCRIPTIONS, "python 1_data_preprocessor.py --only descriptions")
+    descriptions = text.parse_descriptions(text.read_text(path))
+    if not descriptions:
+        raise CaptioningError(f"{path}: expected lines `id word word …`, found none")
+    return descriptions
+
+
+def save_tokenizer(path: Path, tokenizer: Tokenizer) -> Path:
+    """Write `tokenizer.pkl`."""
+    pickles.dump(path, tokenizer)
+    return path
+
+
+def load_tokenizer(path: Path) -> Tokenizer:
+    """Read `tokenizer.pkl`, ours or one pickled by Keras in any year.
+
+    Raises:
+        CaptioningError: when the file is missing or holds something else.
+    """
+    placeholder = pickles.load(_existing(path, "python 4_tokenizer.py"))
+    if not isinstance(placeholder, pickles.TokenizerState):
+        raise CaptioningError(
+            f"{path}: expected a Keras tokenizer, found {type(placeholder).__name__}; "
+            "make one with 4_tokenizer.py"
+        )
+    return Tokenizer.from_state(placeholder.state)
+
+
+def fit_tokenizer(descriptions: Mapping[str, Sequence[str]], train_ids: Iterable[str]) -> Tokenizer:
+    """The tokenizer of all train captions, whether or not their images have features."""
+    tokenizer = Tokenizer()
+    tokenizer.fit_on_texts(
+        text.wrap(caption) for key in train_ids for caption in descriptions.get(key, ())
+    )
+    if not tokenizer.word_index:
+        raise CaptioningError(
+            "no image of the train split has a caption in descriptions.txt; check that the split "
+            "lists and the captions belong together"
+        )
+    return tokenizer
+
+
+def usable_ids(
+    split: str,
+    ids: Sequence[str],
+    descriptions: Mapping[str, Sequence[str]],
+    features: Mapping[str, np.ndarray],
+) -> list[str]:
+    """The images of a split that have captions and features; the others are named and counted.
+
+    Raises:
+        CaptioningError: when none is left.
+    """
+    usable = [key for key in ids if key in descriptions and key in features]
+    for what, lacking in (
+        ("captions", [key for key in ids if key not in descriptions]),
+        ("features", [key for key in ids if key in descriptions and key not in features]),
+    ):
+        if lacking:
+            examples = ", ".join(lacking[:3]) + (", …" if len(lacking) > 3 else "")
+            console.note(
+                f"{split}: {len(lacking)} of {len(ids)} images have no {what} ({examples})"
+            )
+    if not usable:
+        raise CaptioningError(
+            f"none of the {len(ids)} images of the {split} split has features and captions; run "
+            "1_data_preprocessor.py on the folder that holds these images, or choose another split"
+        )
+    return usable
+
+
+def captioner_name(row: Mapping[str, float]) -> str:
+    """The checkpoint's name of an epoch: model-ep011-loss2.804-val_loss3.415.keras."""
+    return "model-ep{epoch:03d}-loss{loss:.3f}-val_loss{val_loss:.3f}.keras".format_map(row)
+
+
+def default_workdir() -> Path:
+    """The current folder if it holds a captioner, else the repository's `Pre-trained/`."""
+    return Path() if _captioners(Path()) or not _captioners(PRETRAINED) else PRETRAINED
+
+
+def find_captioner(workdir: Path) -> Path:
+    """The captioner file of a folder with the lowest val_loss in its name, `.keras` or `.h5`.
+
+    Raises:
+        CaptioningError: when there is none.
+    """
+    paths = _captioners(workdir)
+    if not paths:
+        raise CaptioningError(
+            f"expected a captioner (model-ep….keras or .h5) in {workdir.resolve()}, found none; "
+            "train one with python 2_train_IC_model.py or name one with --model"
+        )
+    return min(paths, key=lambda path: (_val_loss(path), path.name))
+
+
+def _captioners(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    return [
+        path
+        for path in folder.iterdir()
+        if path.suffix in (".keras", ".h5") and not path.name.startswith(".")
+        if not path.name.endswith(".weights.h5")
+    ]
+
+
+def _val_loss(path: Path) -> float:
+    match = _VAL_LOSS.search(path.name)
+    return float(match[1]) if match else float("inf")
+
+
+def _existing(path: str | os.PathLike, command: str) -> Path:
+    if not Path(path).is_file():
+        raise CaptioningError(f"expected the file {path}, found none; make it with {command}")
+    return Path(path)

@@ -1,0 +1,321 @@
+"""The merge captioner: an image feature and the words so far → the next word.
+
+Architecture: Tanti, Gatt and Camilleri, "What is the Role of Recurrent Neural Networks (RNNs) in
+an Image Caption Generator?" (arXiv 1708.02043), in the proportions of the reference.
+"""
+
+import collections
+import dataclasses
+import io
+import json
+import os
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import h5py
+import keras
+import numpy as np
+from keras import layers
+
+from captioning import files
+from captioning.errors import CaptioningError
+
+_RECORD = "captioner.json"  # a member of the .keras archive
+_MAX_RATIO = 20  # unpacked to packed size; trained weights hardly compress
+_LAYER_CLASSES = {  # all that a merge captioner can need; nothing that holds code
+    *("Functional", "Model", "InputLayer", "Dropout", "Dense", "Embedding", "LSTM", "Add"),
+    "NotEqual",  # Keras 3 writes the embedding's mask as a layer
+}
+
+
+def build(
+    dimension: int,
+    vocabulary_size: int,
+    max_length: int,
+    units: int = 256,
+    dropout: float = 0.5,
+    *,
+    whole_captions: bool = False,
+    logits: bool = False,
+    dtype: str = "float32",
+) -> keras.Model:
+    """The two-input network.
+
+    Inputs: feature float32 (n, dimension); prefix int32 (n, max_length), word ids padded with 0.
+    Output: float32 (n, vocabulary_size), the distribution of the next word.
+
+    Args:
+        whole_captions: for training by teacher forcing: the prefix is a caption of any length t
+            without padding, the output (n, t, vocabulary_size) predicts the word after each of
+            its words. The weights are the same, in the same order.
+        logits: leave the softmax out.
+        dtype: Keras dtype policy of the layers.
+    """
+    feature = keras.Input((dimension,), name="feature")
+    image = layers.Dropout(dropout, name="feature_dropout", dtype=dtype)(feature)
+    image = layers.Dense(units, activation="relu", name="feature_dense", dtype=dtype)(image)
+
+    prefix = keras.Input((None if whole_captions else max_length,), dtype="int32", name="prefix")
+    words = layers.Embedding(
+        vocabulary_size, units, mask_zero=not whole_captions, name="embedding", dtype=dtype
+    )(prefix)
+    words = layers.Dropout(dropout, name="prefix_dropout", dtype=dtype)(words)
+    words = layers.LSTM(units, return_sequences=whole_captions, name="lstm", dtype=dtype)(words)
+
+    if whole_captions:
+        image = layers.Reshape((1, units), name="every_word", dtype=dtype)(image)
+    merged = layers.Add(name="merge", dtype=dtype)([image, words])
+    merged = layers.Dense(units, activation="relu", name="decoder", dtype=dtype)(merged)
+    output = layers.Dense(
+        vocabulary_size, activation=None if logits else "softmax", name="scores", dtype=dtype
+    )(merged)
+    return keras.Model([feature, prefix], output, name="captioner")
+
+
+@dataclasses.dataclass(frozen=True)
+class Captioner:
+    """A trained network and what is needed to use it.
+
+    Attributes:
+        network: see `build`.
+        record: `encoder` (the record of the encoder its features came from, or None),
+            `vocabulary_hash` (or None), `settings` of the training run.
+    """
+
+    network: keras.Model
+    record: dict
+
+    @property
+    def dimension(self) -> int:
+        """Length of the image feature."""
+        return self.network.inputs[0].shape[-1]
+
+    @property
+    def max_length(self) -> int:
+        """Longest prefix the network was trained on, and so the most words of a caption."""
+        return self.network.inputs[1].shape[-1]
+
+    @property
+    def vocabulary_size(self) -> int:
+        """Number of word ids, padding included."""
+        return self.network.outputs[0].shape[-1]
+
+    def check_features(self, dimension: int, encoder: dict | None) -> None:
+        """Raise `CaptioningError` if features of that length and encoder cannot be its input."""
+        if dimension != self.dimension:
+            raise CaptioningError(
+                f"the captioner takes features of {self.dimension} numbers, these have "
+                f"{dimension}; extract them with the encoder it was trained with "
+                f"({_encoder_name(self.record.get('encoder'))})"
+            )
+        trained_on = self.record.get("encoder")
+        keys = ("name", "sha256", "preprocessing", "mode", "seed")
+        if trained_on and encoder and any(trained_on.get(k) != encoder.get(k) for k in keys):
+            raise CaptioningError(
+                f"the captioner was trained on features of {_encoder_name(trained_on)}, these are "
+                f"of {_encoder_name(encoder)}; extract them again with the former or train anew"
+            )
+
+
+def _encoder_name(record: dict | None) -> str:
+    if not record:
+        return "an unrecorded encoder"
+    details = [
+        str(record[key])[:12]
+        for key in ("mode", "preprocessing", "sha256", "seed")
+        if record.get(key) is not None
+    ]
+    return f"{record.get('name')} ({', '.join(details)})" if details else str(record.get("name"))
+
+
+def save(path: str | os.PathLike, captioner: Captioner) -> Path:
+    """Write a `.keras` file that any Keras 3 opens, with the record as one more member."""
+    with files.atomic(path) as temporary:
+        captioner.network.save(temporary)
+        with zipfile.ZipFile(temporary, "a") as archive:
+            archive.writestr(_RECORD, json.dumps(captioner.record, indent=2))
+    return Path(path)
+
+
+def load(path: str | os.PathLike) -> Captioner:
+    """Read a captioner: our `.keras`, or a Keras 2 `.h5` of the same architecture.
+
+    The network is rebuilt by `build` and only arrays are taken from the file, so no code of it
+    can run and any layer names will do.
+
+    Raises:
+        CaptioningError: for a file that is missing, damaged or not a merge captioner.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CaptioningError(f"expected a captioner at {path}, found no file; see --model")
+    try:
+        if zipfile.is_zipfile(path):
+            return _load_keras(path)
+        if h5py.is_hdf5(path):
+            return _load_h5(path)
+    except CaptioningError:
+        raise
+    except Exception as error:  # Keras and h5py raise almost anything on damaged files
+        raise CaptioningError(
+            f"{path} cannot be read as a captioner ({type(error).__name__}: "
+            f"{str(error).splitlines()[0] if str(error) else 'damaged'}); it may be incomplete: "
+            "copy or train it again"
+        ) from None
+    raise CaptioningError(f"{path}: expected a .keras or .h5 captioner, found another kind of file")
+
+
+def _load_keras(path: Path) -> Captioner:
+    with zipfile.ZipFile(path) as archive:
+        if (
+            sum(member.file_size for member in archive.infolist())
+            > _MAX_RATIO * os.stat(path).st_size
+        ):
+            raise CaptioningError(f"{path} unpacks to far more than its size; do not trust it")
+        config = json.loads(archive.read("config.json"))
+        record = json.loads(archive.read(_RECORD)) if _RECORD in archive.namelist() else {}
+        found = _check_classes(path, config)
+        with h5py.File(io.BytesIO(archive.read("model.weights.h5"))) as file:
+            _refuse_links(path, file)
+            weights = dict(zip(_names(found), _saved_weights(file["layers"], found), strict=True))
+    return Captioner(_rebuild(path, config, found, weights), record)
+
+
+def _load_h5(path: Path) -> Captioner:
+    with h5py.File(path) as file:
+        _refuse_links(path, file)
+        if "model_config" not in file.attrs or "model_weights" not in file:
+            raise CaptioningError(
+                f"{path}: expected a whole Keras model, found weights or other data only; "
+                "save the model itself"
+            )
+        config = json.loads(file.attrs["model_config"])
+        found = _check_classes(path, config)
+        groups = file["model_weights"]
+        weights = {name: _legacy_weights(groups[name]) for name in _names(found)}
+    return Captioner(_rebuild(path, config, found, weights), {})
+
+
+def _names(found: list[dict]) -> list[str]:
+    return [layer["config"]["name"] for layer in found]
+
+
+def _saved_weights(group: h5py.Group, found: list[dict]) -> Iterator[list[np.ndarray]]:
+    """Arrays of each layer of a `.keras`, which files them as dense, dense_1, … by class."""
+    seen = collections.Counter()
+    for layer in found:
+        kind = layer["class_name"].lower()
+        name = f"{kind}_{seen[kind]}" if seen[kind] else kind
+        seen[kind] += 1
+        arrays = []
+        if name in group:
+            group[name].visititems(
+                lambda _, node, arrays=arrays: (
+                    arrays.append(node[()]) if isinstance(node, h5py.Dataset) else None
+                )
+            )
+        yield arrays
+
+
+def _legacy_weights(group: h5py.Group) -> list[np.ndarray]:
+    names = (n.decode() if isinstance(n, bytes) else n for n in group.attrs["weight_names"])
+    return [group[name][()] for name in names]
+
+
+def _rebuild(path: Path, config: dict, found: list[dict], weights: dict) -> keras.Model:
+    parts = _parts(path, config, found)
+    units, vocabulary_size = weights[parts["scores"]][0].shape
+    dimension = weights[parts["feature_dense"]][0].shape[0]
+    max_length = _input_length(found, parts["embedding"])
+    network = build(dimension, vocabulary_size, max_length, units)
+    for role, name in parts.items():
+        network.get_layer(role).set_weights(weights[name])
+    return network
+
+
+def _check_classes(path: Path, config: dict) -> list[dict]:
+    """The layers of a serialised model, each of a class that a merge captioner can need."""
+    found = config.get("config", {}).get("layers", [])
+    classes = {config.get("class_name"), *(layer.get("class_name") for layer in found)}
+    strangers = sorted(map(str, classes - _LAYER_CLASSES))
+    if strangers or not found:
+        raise CaptioningError(
+            f"{path}: expected a merge captioner, found a model with {', '.join(strangers) or 'no'}"
+            " layers; use one trained by 2_train_IC_model.py or the reference"
+        )
+    return found
+
+
+def _refuse_links(path: Path, file: h5py.File) -> None:
+    """An HDF5 file can point into other files of the machine; a model never needs to."""
+
+    def check(name: str, link: object) -> None:
+        node = None if isinstance(link, h5py.ExternalLink) else file.get(name)
+        outside = isinstance(node, h5py.Dataset) and (node.external or node.is_virtual)
+        if isinstance(link, h5py.ExternalLink) or outside:
+            raise CaptioningError(f"{path} points into other files at {name}; do not trust it")
+
+    file.visititems_links(check)
+
+
+def _parts(path: Path, config: dict, found: list[dict]) -> dict[str, str]:
+    """Which layer of a serialised merge captioner plays which part of `build`'s network."""
+    names = {layer["config"]["name"]: layer for layer in found}
+
+    def inbound(name: str) -> set[str]:
+        return names.keys() & set(_strings(names[name].get("inbound_nodes")))
+
+    def of_class(class_name: str) -> list[str]:
+        return [name for name, layer in names.items() if layer["class_name"] == class_name]
+
+    scores = next(_strings(config["config"]["output_layers"]), None)
+    merges, denses = of_class("Add"), of_class("Dense")
+    decoders = [name for name in denses if inbound(name) & set(merges)]
+    features = [name for name in denses if name not in (*decoders, scores)]
+    candidates = {
+        "feature_dense": features,
+        "embedding": of_class("Embedding"),
+        "lstm": of_class("LSTM"),
+        "decoder": decoders,
+        "scores": [name for name in denses if name == scores],
+    }
+    for role, layers_found in candidates.items():
+        if len(layers_found) != 1:
+            raise CaptioningError(
+                f"{path}: expected a merge captioner with one {role} layer, found "
+                f"{len(layers_found)}; use one trained by 2_train_IC_model.py or the reference"
+            )
+    expected = {
+        "feature_dense": {"activation": "relu"},
+        "embedding": {"mask_zero": True},
+        "lstm": {"activation": "tanh", "recurrent_activation": "sigmoid", "go_backwards": False},
+        "decoder": {"activation": "relu"},
+        "scores": {"activation": "softmax"},
+    }
+    for role, settings in expected.items():
+        for key, value in settings.items():
+            actual = names[candidates[role][0]]["config"].get(key, value)
+            if actual != value:
+                raise CaptioningError(
+                    f"{path}: expected {key}={value} in the {role} layer of a merge captioner, "
+                    f"found {actual}; use one trained by 2_train_IC_model.py or the reference"
+                )
+    return {role: layers_found[0] for role, layers_found in candidates.items()}
+
+
+def _strings(node: object) -> Iterator[str]:
+    if isinstance(node, str):
+        yield node
+    elif isinstance(node, dict | list | tuple):
+        for child in node.values() if isinstance(node, dict) else node:
+            yield from _strings(child)
+
+
+def _input_length(found: list[dict], embedding: str) -> int:
+    """Length of the prefix input, from the layer that feeds the embedding."""
+    by_name = dict(zip(_names(found), found, strict=True))
+    nodes = by_name[embedding]["inbound_nodes"]
+    source = next(name for name in _strings(nodes) if name in by_name)
+    settings = by_name[source]["config"]
+    return (settings.get("batch_input_shape") or settings["batch_shape"])[1]

@@ -1,0 +1,139 @@
+"""Flickr8k on disk: the published and the Kaggle layout, and the train/dev/test split lists."""
+
+import dataclasses
+import os
+import random
+from collections.abc import Iterable
+from pathlib import Path
+
+from captioning import files, text
+from captioning.errors import CaptioningError
+from captioning.images import image_id
+
+SPLITS = ("train", "dev", "test")
+
+_IMAGE_FOLDERS = ("Flicker8k_Dataset", "Flickr8k_Dataset", "Images", "images")
+_TEXT_FOLDERS = ("Flickr8k_text", ".")
+_CAPTION_FILES = ("Flickr8k.token.txt", "captions.txt")
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+    """A captioned image collection in the published or the Kaggle layout.
+
+    Attributes:
+        folder: the folder that holds images and captions.
+    """
+
+    folder: Path
+
+    @property
+    def image_folder(self) -> Path:
+        """The folder of pictures; `CaptioningError` if there is none."""
+        return _first_existing(
+            (self.folder / name for name in _IMAGE_FOLDERS),
+            f"expected a folder of images (Flicker8k_Dataset or Images) in {self.folder.resolve()}"
+            ", found none; name the folder that holds it with --dataset",
+        )
+
+    @property
+    def caption_file(self) -> Path:
+        """`Flickr8k.token.txt` or Kaggle's `captions.txt`; `CaptioningError` if there is none."""
+        return _first_existing(
+            (self.folder / sub / name for sub in _TEXT_FOLDERS for name in _CAPTION_FILES),
+            "expected Flickr8k_text/Flickr8k.token.txt or captions.txt in "
+            f"{self.folder.resolve()}, found neither; name the folder that holds them with "
+            "--dataset",
+        )
+
+
+def _first_existing(candidates: Iterable[Path], complaint: str) -> Path:
+    for path in candidates:
+        if path.exists():
+            return path
+    raise CaptioningError(complaint)
+
+
+def split_file_name(split: str) -> str:
+    """'dev' → 'Flickr_8k.devImages.txt', the published name."""
+    return f"Flickr_8k.{split}Images.txt"
+
+
+@dataclasses.dataclass(frozen=True)
+class Splits:
+    """Image ids of train, dev and test, and where they came from.
+
+    Attributes:
+        ids: split → image ids without repetition, in file order.
+        folder: the folder of the three lists.
+        made: True if the lists were drawn just now rather than found.
+    """
+
+    ids: dict[str, list[str]]
+    folder: Path
+    made: bool
+
+    @property
+    def overlaps(self) -> list[str]:
+        """One sentence per pair of splits that share images."""
+        sentences = []
+        for first, second in (("train", "dev"), ("train", "test"), ("dev", "test")):
+            shared = set(self.ids[first]) & set(self.ids[second])
+            if shared:
+                sentences.append(
+                    f"{len(shared)} images are in both {first} and {second} "
+                    f"(such as {min(shared)}): scores on {second} will flatter"
+                )
+        return sentences
+
+
+def splits(dataset: Dataset, workdir: str | os.PathLike, seed: int = 0) -> Splits:
+    """The published lists of the dataset, else the work folder's, else a seeded new draw.
+
+    A new draw is 6000/1000/1000 of the images with captions, scaled to their number, and is
+    written into the work folder under the published names, so that every script sees the same.
+
+    Raises:
+        CaptioningError: when some lists of a folder exist and others do not.
+    """
+    folders = [*(dataset.folder / sub for sub in _TEXT_FOLDERS), Path(workdir)]
+    for folder in folders:
+        paths = {split: folder / split_file_name(split) for split in SPLITS}
+        missing = [path.name for path in paths.values() if not path.exists()]
+        if not missing:
+            return Splits({split: read_split(path) for split, path in paths.items()}, folder, False)
+        if len(missing) < len(SPLITS):
+            raise CaptioningError(
+                f"expected three split lists in {folder}, found {len(SPLITS) - len(missing)} "
+                f"(no {', '.join(missing)}); add the missing or remove the others"
+            )
+    captions, _ = text.parse_captions(dataset.caption_file)
+    ids = draw_splits(captions, seed)
+    for split, keys in ids.items():
+        files.write_text(Path(workdir) / split_file_name(split), "".join(f"{k}\n" for k in keys))
+    return Splits(ids, Path(workdir), True)
+
+
+def draw_splits(ids: Iterable[str], seed: int) -> dict[str, list[str]]:
+    """Shuffle and cut 6 : 1 : 1; deterministic by seed and by the set of ids."""
+    ids = sorted(ids)
+    random.Random(seed).shuffle(ids)
+    held_out = max(1, len(ids) // 8)
+    return {
+        "train": ids[: len(ids) - 2 * held_out],
+        "dev": ids[len(ids) - 2 * held_out : len(ids) - held_out],
+        "test": ids[len(ids) - held_out :],
+    }
+
+
+def read_split(path: str | os.PathLike) -> list[str]:
+    """Image ids of a split list: one file name a line, with or without extension.
+
+    Raises:
+        CaptioningError: for a missing, empty or non-UTF-8 file.
+    """
+    lines = (line.strip() for line in text.read_text(path).split("\n"))
+    ids = list(dict.fromkeys(image_id(line) for line in lines if line))
+    if not ids:
+        raise CaptioningError(f"{path}: expected one image name a line, found no line")
+    return ids

@@ -1,0 +1,270 @@
+"""The stages of the pipeline, told once: the numbered scripts and the jigsaw scripts run them.
+
+Each stage reads the files of the one before from a work folder, and returns the paths it wrote.
+"""
+
+import json
+import platform
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from captioning import artifacts, console, dataset, files, images, text
+from captioning.errors import CaptioningError
+
+if TYPE_CHECKING:  # Keras is loaded by the stages that need it
+    from captioning.captioner import Captioner
+    from captioning.encoders import Encoder
+
+
+def describe(folder: Path, workdir: Path, seed: int) -> list[Path]:
+    """Clean the captions of a dataset into `descriptions.txt`; draw splits where none are given."""
+    source = dataset.Dataset(folder)
+    captions, complaints = text.parse_captions(source.caption_file)
+    for complaint in complaints:
+        console.note(complaint)
+    path = artifacts.save_descriptions(workdir, captions)
+    cleaned = text.parse_descriptions(path.read_text(encoding="utf-8"))
+    vocabulary = {word for group in cleaned.values() for text_ in group for word in text_.split()}
+    empty = sum(not caption for group in cleaned.values() for caption in group)
+    console.note(
+        f"captions: {sum(map(len, cleaned.values()))} of {len(cleaned)} images, "
+        f"{len(vocabulary)} words" + (f", {empty} clean to nothing" if empty else "")
+    )
+    splits = find_splits(folder, workdir, seed)
+    made = [splits.folder / dataset.split_file_name(split) for split in dataset.SPLITS]
+    return [path, *made] if splits.made else [path]
+
+
+def find_splits(folder: Path, workdir: Path, seed: int) -> dataset.Splits:
+    """The split lists; says where they come from and whether they overlap."""
+    splits = dataset.splits(dataset.Dataset(folder), workdir, seed)
+    sizes = "/".join(str(len(splits.ids[split])) for split in dataset.SPLITS)
+    origin = f"drawn with seed {seed} into" if splits.made else "from"
+    console.note(f"splits: {sizes} images (train/dev/test), {origin} {splits.folder}")
+    for sentence in splits.overlaps:
+        console.note(f"warning: {sentence}")
+    return splits
+
+
+def extract(
+    encoder: "Encoder", folder: Path, workdir: Path, batch_size: int, limit: int | None = None
+) -> tuple[list[Path], int]:
+    """Features of every readable image of a folder → `features.pkl`, `features.json`.
+
+    Returns:
+        the paths written, and the number of files skipped.
+    """
+    from captioning import extraction
+
+    paths = images.list_files(folder)[:limit]
+    features, skipped = extraction.extract(encoder, paths, batch_size, workdir)
+    for name, reason in skipped.items():
+        console.note(f"skipped {name}: {reason}")
+    if skipped:
+        console.note(f"{len(skipped)} of {len(paths)} files were skipped")
+    record = {
+        "encoder": encoder.record,
+        "dimension": encoder.dimension,
+        "images": len(features),
+        "skipped": skipped,
+        "versions": versions(),
+    }
+    written = artifacts.save_features(workdir, features, record)
+    extraction.forget(workdir)
+    return written, len(skipped)
+
+
+def train(
+    folder: Path,
+    workdir: Path,
+    seed: int,
+    *,
+    recipe: str,
+    epochs: int,
+    batch_size: int | None,
+    precision: str,
+    resume: bool,
+    plateau: int | None = None,
+    patience: int | None = None,
+) -> list[Path]:
+    """Train the captioner on `features.pkl` and `descriptions.txt`.
+
+    Args:
+        recipe: 'fast' or 'reference', see `recipes.compile_`.
+        plateau: epochs without a better val_loss before the learning rate falls.
+        patience: epochs without a better val_loss before training ends.
+
+    Returns:
+        the paths written: the best checkpoint, the history and the curves.
+    """
+    descriptions = artifacts.load_descriptions(workdir)
+    features, encoder = artifacts.load_features(workdir)
+    splits = find_splits(folder, workdir, seed)
+    tokenizer = artifacts.fit_tokenizer(descriptions, splits.ids["train"])
+    ids = {
+        split: artifacts.usable_ids(split, splits.ids[split], descriptions, features)
+        for split in ("train", "dev")
+    }
+
+    from captioning import recipes
+
+    console.announce_device()
+    data = recipes.CaptionData.prepare(ids, descriptions, features, tokenizer)
+    console.note(
+        f"training on {len(ids['train'])} images, {data.train.target_count} words to predict; "
+        f"dev: {len(ids['dev'])} images, {data.dev.target_count} words; vocabulary "
+        f"{tokenizer.vocabulary_size}, max_length {data.max_length}, D {data.dimension}"
+    )
+    settings = {
+        "recipe": recipe,
+        "epochs": epochs,
+        "batch_size": batch_size or recipes.BATCH_SIZES[recipe],
+        "precision": precision,
+        "seed": seed,
+        "plateau": plateau,
+        "patience": patience,
+        "versions": versions(),
+    }
+    record = {
+        "encoder": encoder,
+        "max_length": data.max_length,
+        "vocabulary_hash": tokenizer.vocabulary_hash,
+        "settings": settings,
+    }
+    return recipes.train(data, settings, record, workdir, resume)
+
+
+def score(folder: Path, workdir: Path, seed: int, split: str, model: Path | None) -> list[Path]:
+    """Caption a split from its features and print BLEU under both protocols."""
+    descriptions = artifacts.load_descriptions(workdir)
+    splits = find_splits(folder, workdir, seed)
+    tokenizer = artifacts.fit_tokenizer(descriptions, splits.ids["train"])
+    features, encoder = artifacts.load_features(workdir)
+    ids = artifacts.usable_ids(split, splits.ids[split], descriptions, features)
+
+    from captioning import captioner, decoding, metrics
+
+    console.announce_device()
+    path = model or artifacts.find_captioner(workdir)
+    console.note(f"captioner: {path}")
+    network = captioner.load(path)
+    tokenizer.check_fits(network.vocabulary_size, network.record.get("vocabulary_hash"))
+    matrix = artifacts.stack_features(features, ids)
+    network.check_features(matrix.shape[1], encoder)
+    words = dict(zip(ids, decoding.greedy(network, tokenizer, matrix), strict=True))
+
+    result = {"model": str(path), "split": split, "images": len(ids), "seed": seed}
+    for protocol, title in metrics.PROTOCOLS.items():
+        result[protocol] = metrics.bleu(words, descriptions, protocol)
+        print(title)
+        for n, value in enumerate(result[protocol], start=1):
+            print(f"BLEU-{n}: {value:f}")
+    result |= {"model_sha256": files.sha256(path), "encoder": encoder, "versions": versions()}
+    captions = {key: decoding.sentence(value) for key, value in words.items()}
+    return [
+        files.write_json(workdir / f"bleu-{split}.json", result),
+        files.write_json(workdir / f"captions-{split}.json", captions),
+    ]
+
+
+def make_tokenizer(folder: Path, workdir: Path, seed: int) -> list[Path]:
+    """Fit the tokenizer on the train captions → `tokenizer.pkl`."""
+    descriptions = artifacts.load_descriptions(workdir)
+    splits = find_splits(folder, workdir, seed)
+    tokenizer = artifacts.fit_tokenizer(descriptions, splits.ids["train"])
+    console.note(f"vocabulary size: {tokenizer.vocabulary_size}")
+    return [artifacts.save_tokenizer(workdir / artifacts.TOKENIZER, tokenizer)]
+
+
+def caption(
+    inputs: Sequence[Path],
+    workdir: Path,
+    *,
+    model: Path | None,
+    tokenizer_file: Path | None,
+    encoder_name: str | None,
+    output: Path | None,
+    as_json: bool,
+) -> int:
+    """Caption images and folders of images: one line `path<TAB>caption` each.
+
+    Returns:
+        the exit code: 3 if some files were no readable images.
+    """
+    paths = _images_of(inputs)
+    tokenizer = artifacts.load_tokenizer(tokenizer_file or workdir / artifacts.TOKENIZER)
+    path = model or artifacts.find_captioner(workdir)
+
+    from captioning import captioner, decoding
+
+    network = captioner.load(path)
+    tokenizer.check_fits(network.vocabulary_size, network.record.get("vocabulary_hash"))
+    console.announce_device()
+    encoder = _encoder_of(network, encoder_name)
+    network.check_features(encoder.dimension, encoder.record)
+    captions, skipped = {}, {}
+    for batch in images.batches(paths, encoder.size, 16):
+        skipped |= batch.unreadable
+        if batch.paths:
+            words = decoding.greedy(network, tokenizer, encoder.extract(batch.pixels))
+            captions |= dict(zip(batch.paths, map(decoding.sentence, words), strict=True))
+        if not as_json:
+            for file in batch.paths:
+                print(f"{file}\t{captions[file]}")
+    if as_json:
+        rows = [{"image": str(file), "caption": line} for file, line in captions.items()]
+        print(json.dumps(rows, indent=2, ensure_ascii=False))
+    for file, reason in skipped.items():
+        console.note(f"skipped {file}: {reason}")
+    if not captions:
+        raise CaptioningError("expected at least one readable image, found none")
+    if output:
+        console.written([_draw(captions, output)])
+    return console.SOME_SKIPPED if skipped else console.DONE
+
+
+def _images_of(inputs: Sequence[Path]) -> list[Path]:
+    paths = []
+    for path in inputs:
+        if not path.exists():
+            raise CaptioningError(f"expected an image or a folder at {path}, found neither")
+        paths += images.list_files(path) if path.is_dir() else [path]
+    return list(dict.fromkeys(paths))
+
+
+def _encoder_of(network: "Captioner", name: str | None) -> "Encoder":
+    """The encoder a captioner was trained with; `name` for models that carry no record."""
+    from captioning import encoders
+
+    record = network.record.get("encoder")
+    return encoders.from_record(record) if record and not name else encoders.load(name or "simclr")
+
+
+def _draw(captions: dict[Path, str], output: Path) -> Path:
+    from captioning.contact_sheet import contact_sheet
+
+    sheet = contact_sheet([(images.load_rgb(path), line) for path, line in captions.items()])
+    with files.atomic(output) as temporary:
+        sheet.save(temporary)
+    return output
+
+
+def versions() -> dict[str, str]:
+    """Versions of what a result depends on, for its record."""
+    from importlib import metadata
+
+    names = ("keras", "tensorflow", "numpy", "pillow")
+    installed = {d: metadata.version(d) for d in names if _installed(d)}
+    return {"python": platform.python_version(), "platform": sys.platform} | installed
+
+
+def _installed(name: str) -> bool:
+    from importlib import metadata
+
+    try:
+        metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return False
+    return True

@@ -1,0 +1,112 @@
+"""Caption text: reading caption files, cleaning, and the descriptions that training reads."""
+
+import csv
+import io
+import os
+import string
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from captioning.errors import CaptioningError
+from captioning.images import image_id
+
+START, END = "startseq", "endseq"
+
+_DELETE_PUNCTUATION = str.maketrans("", "", string.punctuation)
+
+
+def clean(caption: str) -> str:
+    """Lower-case words of letters, two or more: 'A dog, running!' → 'dog running'.
+
+    The reference's order: split on white space, lower-case, delete punctuation, drop words of
+    one character, drop words that are not alphabetic.
+    """
+    words = (word.lower().translate(_DELETE_PUNCTUATION) for word in caption.split())
+    return " ".join(word for word in words if len(word) > 1 and word.isalpha())
+
+
+def wrap(caption: str) -> str:
+    """'dog running' → 'startseq dog running endseq', as the captioner is trained."""
+    return f"{START} {caption} {END}" if caption else f"{START} {END}"
+
+
+def read_text(path: str | os.PathLike) -> str:
+    """Decode a text file: UTF-8 with or without a byte-order mark, any line ends.
+
+    Raises:
+        CaptioningError: for a missing file or bytes that are not UTF-8 (with the line).
+    """
+    try:
+        data = Path(path).read_bytes()
+    except FileNotFoundError:
+        raise CaptioningError(
+            f"expected a text file at {path}, found none; check the path"
+        ) from None
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise CaptioningError(
+            f"{path}, line {line}: expected UTF-8 text, found byte 0x{data[error.start]:02x}; "
+            "save the file as UTF-8"
+        ) from None
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def parse_captions(path: str | os.PathLike) -> tuple[dict[str, list[str]], list[str]]:
+    """Read a caption file: the published `name.jpg#0<TAB>caption` or Kaggle's `image,caption`.
+
+    Returns:
+        captions: image id → raw captions, images and captions in file order.
+        complaints: one sentence per line that could not be used.
+
+    Raises:
+        CaptioningError: when the file holds no caption at all.
+    """
+    text = read_text(path)
+    rows = _kaggle_rows(text) if _is_kaggle(text) else _published_rows(text)
+    captions, complaints = {}, []
+    for line, name, caption in rows:
+        if not name or not caption:
+            complaints.append(f"{path}, line {line}: expected an image name and a caption; ignored")
+        else:
+            captions.setdefault(image_id(name.split("#")[0]), []).append(caption)
+    if not captions:
+        raise CaptioningError(
+            f"{path}: expected lines `name.jpg#0<TAB>caption` or `image,caption`, found none"
+        )
+    return captions, complaints
+
+
+def _is_kaggle(text: str) -> bool:
+    return text.partition("\n")[0].strip().lower() == "image,caption"
+
+
+def _kaggle_rows(text: str) -> Iterable[tuple[int, str, str]]:
+    reader = csv.reader(io.StringIO(text), skipinitialspace=True)
+    next(reader)
+    for row in reader:
+        if row:  # an unquoted comma inside a caption makes more than two fields
+            yield reader.line_num, row[0].strip(), ",".join(row[1:]).strip()
+
+
+def _published_rows(text: str) -> Iterable[tuple[int, str, str]]:
+    for line, row in enumerate(text.split("\n"), start=1):
+        if row.strip():
+            name, _, caption = row.partition("\t") if "\t" in row else row.partition(" ")
+            yield line, name.strip(), caption.strip()
+
+
+def format_descriptions(captions: Mapping[str, Iterable[str]]) -> str:
+    """Cleaned captions as `descriptions.txt`: `id word word …`, no newline at the end."""
+    return "\n".join(f"{key} {clean(text)}" for key, texts in captions.items() for text in texts)
+
+
+def parse_descriptions(text: str) -> dict[str, list[str]]:
+    """The reverse of `format_descriptions`: image id → cleaned captions, possibly empty ones."""
+    descriptions = {}
+    for line in text.split("\n"):
+        key, _, caption = line.strip().partition(" ")
+        if key:
+            descriptions.setdefault(key, []).append(caption.strip())
+    return descriptions

@@ -1,0 +1,199 @@
+"""Training that shows where it is, keeps the best network, and goes on where it was stopped.
+
+Shared by the captioner and the pretraining scripts: `fit` wraps Keras's own `fit` with progress,
+`history.csv`, `curves.png`, and a state file from which an interrupted run continues exactly.
+"""
+
+import csv
+import io
+import json
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from captioning import console, files
+from captioning.errors import CaptioningError
+
+HISTORY, CURVES, STATE = "history.csv", "curves.png", "training-state.npz"
+
+
+def fit(
+    model: keras.Model,
+    train: keras.utils.PyDataset,
+    validation: keras.utils.PyDataset,
+    *,
+    epochs: int,
+    folder: Path,
+    settings: dict,
+    on_improvement: Callable[[dict], Path],
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    resume: bool = False,
+) -> list[dict]:
+    """Train a compiled model and write `history.csv`, `curves.png` and the state after every epoch.
+
+    The order of the data may depend on `train.epoch` alone, which is set here, so that a run that
+    was killed at any moment and resumed ends with the weights of one that was not.
+
+    Args:
+        model: compiled and built, with a tracked `loss`.
+        train: a PyDataset that takes its order from its attribute `epoch` and counts it up in
+            `on_epoch_end`.
+        folder: where the files go.
+        settings: JSON-able; must be the same when resuming.
+        on_improvement: called with the epoch's row of the history when its val_loss is the lowest
+            so far; writes the checkpoint and returns its path.
+        callbacks: such as ReduceLROnPlateau and EarlyStopping; their state after a resume is
+            found by replaying the history to them.
+
+    Returns:
+        the history: one dictionary an epoch, as written to `history.csv`.
+
+    Raises:
+        CaptioningError: when resuming without a state or with other settings.
+    """
+    recorder = _Recorder(model, folder, settings, on_improvement, callbacks)
+    if resume:
+        recorder.read_state()
+        if recorder.finished or len(recorder.history) >= epochs:
+            console.note(f"nothing left to train: {len(recorder.history)} epochs are done")
+            return recorder.history
+    train.epoch = len(recorder.history)
+    model.fit(
+        train,
+        validation_data=validation,
+        epochs=epochs,
+        initial_epoch=train.epoch,
+        callbacks=[_ProgressLine(), *callbacks, recorder],
+        shuffle=False,  # `train` shuffles, reproducibly; Keras would shuffle by a global state
+        verbose=0,
+    )
+    recorder.finished = model.stop_training
+    recorder.write_state()
+    return recorder.history
+
+
+class _ProgressLine(keras.callbacks.Callback):
+    """Batches done and time left, over all epochs."""
+
+    def on_train_begin(self, logs=None):
+        self.progress = None
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if self.progress is None:
+            batches = self.params["steps"] * (self.params["epochs"] - epoch)
+            self.progress = console.Progress(batches, "training", "batches")
+        self.suffix = f", epoch {epoch + 1}/{self.params['epochs']}"
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.progress.update(1, self.suffix)
+
+
+class _Recorder(keras.callbacks.Callback):
+    """Last of the callbacks: history, curves, best checkpoint, state. Replays them on resume."""
+
+    def __init__(self, model, folder, settings, on_improvement, others):
+        super().__init__()
+        self.trained, self.folder, self.settings = model, folder, settings
+        self.on_improvement, self.others = on_improvement, others
+        self.history: list[dict] = []
+        self.arrays: list[np.ndarray] | None = None
+        self.finished = False
+
+    def on_train_begin(self, logs=None):
+        for row in self.history:
+            for callback in self.others:
+                callback.on_epoch_end(row["epoch"] - 1, dict(row))
+        self.trained.stop_training = False
+        if self.arrays is not None:
+            for variable, array in zip(self._variables(), self.arrays, strict=True):
+                variable.assign(array)
+            self.arrays = None
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.start = time.monotonic()
+        self.rate = float(keras.ops.convert_to_numpy(self.trained.optimizer.learning_rate))
+
+    def on_epoch_end(self, epoch, logs=None):
+        row = {"epoch": epoch + 1} | {key: float(value) for key, value in logs.items()}
+        row |= {"learning_rate": self.rate, "seconds": round(time.monotonic() - self.start, 2)}
+        best = min((past["val_loss"] for past in self.history), default=float("inf"))
+        self.history.append(row)
+        line = f"epoch {epoch + 1}/{self.params['epochs']}: " + ", ".join(
+            f"{key} {value:.4f}" for key, value in logs.items() if key != "learning_rate"
+        )
+        if row["val_loss"] < best:
+            line += f", saved {self.on_improvement(row).name}"
+        console.note(f"{line} ({row['seconds']:.1f} s)")
+        write_history(self.folder / HISTORY, self.history)
+        draw_curves(self.folder / CURVES, self.history)
+        self.write_state()
+
+    def _variables(self) -> list:
+        return [*self.trained.variables, *self.trained.optimizer.variables]
+
+    def write_state(self) -> None:
+        meta = {"settings": self.settings, "history": self.history, "finished": self.finished}
+        arrays = (keras.ops.convert_to_numpy(variable) for variable in self._variables())
+        named = {f"variable_{i}": array for i, array in enumerate(arrays)}
+        with files.atomic(self.folder / STATE) as temporary:
+            np.savez(temporary, meta=np.array(json.dumps(meta)), **named)
+
+    def read_state(self) -> None:
+        path = self.folder / STATE
+        if not path.exists():
+            raise CaptioningError(f"expected {path} to resume from, found none; leave --resume out")
+        try:
+            with np.load(path, allow_pickle=False) as state:
+                meta = json.loads(str(state["meta"]))
+                self.arrays = [state[f"variable_{i}"] for i in range(len(state.files) - 1)]
+            self.history, self.finished = meta["history"], meta["finished"]
+            self._check_settings(path, meta["settings"])
+            shapes = [tuple(variable.shape) for variable in self._variables()]
+            if shapes != [array.shape for array in self.arrays]:
+                raise CaptioningError(f"{path} is of another network; leave --resume out")
+        except (ValueError, KeyError, OSError, EOFError) as error:
+            raise CaptioningError(
+                f"{path} cannot be read ({error}); delete it and train without --resume"
+            ) from None
+
+    def _check_settings(self, path: Path, saved: dict) -> None:
+        now = json.loads(json.dumps(self.settings))  # as the file has them: lists, not tuples
+        differing = sorted(key for key in saved | now if saved.get(key) != now.get(key))
+        if differing:
+            key = differing[0]
+            raise CaptioningError(
+                f"{path} was trained with {key} = {saved.get(key)!r}, now it is {now.get(key)!r}; "
+                "resume with the settings of the first run, or leave --resume out"
+            )
+
+
+def write_history(path: Path, history: Sequence[dict]) -> Path:
+    """Write one line an epoch under a header, as CSV."""
+    table = io.StringIO()
+    writer = csv.DictWriter(table, list(history[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(history)
+    return files.write_text(path, table.getvalue())
+
+
+def draw_curves(path: Path, history: Sequence[dict]) -> Path:
+    """Draw every quantity that was tracked on both training and validation data."""
+    from matplotlib.figure import Figure  # not pyplot: no global state, no window
+
+    names = [name for name in history[0] if f"val_{name}" in history[0]]
+    figure = Figure(figsize=(6 * len(names), 4), layout="constrained")
+    axes = figure.subplots(1, len(names), squeeze=False)[0]
+    epochs = [row["epoch"] for row in history]
+    for axis, name in zip(axes, names, strict=True):
+        axis.plot(epochs, [row[name] for row in history], ".-", label="training")
+        axis.plot(epochs, [row[f"val_{name}"] for row in history], ".-", label="validation")
+        axis.set(xlabel="epoch", ylabel=name)
+        axis.xaxis.get_major_locator().set_params(integer=True)
+        axis.grid(alpha=0.3)
+        axis.legend()
+    with files.atomic(path) as temporary:
+        figure.savefig(temporary, dpi=120)
+    return path
