@@ -1,0 +1,85 @@
+"""Pictures with their captions beneath, on one page."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib
+from PIL import Image, ImageDraw, ImageFont
+
+PAPER, FRAME, INK = "white", (222, 222, 222), (40, 40, 40)
+FONT_SIZE = 14
+MARGIN = 14  # pixels around the page and between cells
+CAPTION_GAP = 8  # pixels between a picture and its caption
+
+
+def contact_sheet(
+    items: Sequence[tuple[Image.Image, str]], columns: int | None = None, width: int = 240
+) -> Image.Image:
+    """Lay pictures out in an even grid, each with its caption wrapped beneath.
+
+    A picture is reduced to fit a square and never enlarged; a row is as high as it needs to be.
+
+    Args:
+        items: RGB pictures and captions, at least one, in reading order.
+        columns: cells in a row; by default about as many as make a page of 4:3.
+        width: of a cell in pixels.
+
+    Returns:
+        The page, RGB.
+    """
+    font = load_font()
+    line_height = sum(font.getmetrics()) + 3
+    thumbnails = [_thumbnail(image, width) for image, _ in items]
+    texts = [wrap(caption, font, width) for _, caption in items]
+    columns = min(columns or math.ceil(math.sqrt(len(items) * 4 / 3)), len(items))
+    rows = [range(i, min(i + columns, len(items))) for i in range(0, len(items), columns)]
+    picture_heights = [max(thumbnails[i].height for i in row) for row in rows]
+    text_heights = [line_height * max(len(texts[i]) for i in row) for row in rows]
+    height = sum(picture_heights) + sum(text_heights) + len(rows) * (CAPTION_GAP + MARGIN) + MARGIN
+    page = Image.new("RGB", (columns * (width + MARGIN) + MARGIN, height), PAPER)
+    draw = ImageDraw.Draw(page)
+    top = MARGIN
+    for row, picture_height, text_height in zip(rows, picture_heights, text_heights, strict=True):
+        for column, i in enumerate(row):
+            left, thumbnail = MARGIN + column * (width + MARGIN), thumbnails[i]
+            x = left + (width - thumbnail.width) // 2
+            y = top + picture_height - thumbnail.height  # on its caption, whatever its shape
+            page.paste(thumbnail, (x, y))
+            corner = (x + thumbnail.width - 1, y + thumbnail.height - 1)
+            draw.rectangle(((x, y), corner), outline=FRAME)  # pale pictures end somewhere
+            for number, line in enumerate(texts[i]):
+                baseline = top + picture_height + CAPTION_GAP + number * line_height
+                draw.text((left + width / 2, baseline), line, INK, font, anchor="ma")
+        top += picture_height + CAPTION_GAP + text_height + MARGIN
+    return page
+
+
+def load_font() -> ImageFont.FreeTypeFont:
+    """DejaVu Sans, which Matplotlib brings: Latin, Greek, Cyrillic; Pillow's own has ASCII only."""
+    return ImageFont.truetype(
+        Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"), FONT_SIZE
+    )
+
+
+def _thumbnail(image: Image.Image, width: int) -> Image.Image:
+    thumbnail = image.convert("RGB")  # a copy: `thumbnail` works in place
+    thumbnail.thumbnail((width, width), Image.Resampling.LANCZOS)
+    return thumbnail
+
+
+def wrap(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
+    """Break `text` into lines at most `width` pixels long: at spaces, or within a longer word."""
+    lines = [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if font.getlength(longer) <= width:
+            lines[-1] = longer
+            continue
+        if lines[-1]:
+            lines.append("")
+        for letter in word:
+            if font.getlength(lines[-1] + letter) > width:
+                lines.append("")
+            lines[-1] += letter
+    return lines
