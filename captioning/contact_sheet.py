@@ -45,9 +45,9 @@ def contact_sheet(
             left, thumbnail = MARGIN + column * (width + MARGIN), thumbnails[i]
             x = left + (width - thumbnail.width) // 2
             y = top + picture_height - thumbnail.height  # on its caption, whatever its shape
+            corner = (x + thumbnail.width, y + thumbnail.height)
+            draw.rectangle(((x - 1, y - 1), corner), outline=FRAME)  # pale pictures end somewhere
             page.paste(thumbnail, (x, y))
-            corner = (x + thumbnail.width - 1, y + thumbnail.height - 1)
-            draw.rectangle(((x, y), corner), outline=FRAME)  # pale pictures end somewhere
             for number, line in enumerate(texts[i]):
                 baseline = top + picture_height + CAPTION_GAP + number * line_height
                 draw.text((left + width / 2, baseline), line, INK, font, anchor="ma")
