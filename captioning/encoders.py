@@ -1,0 +1,314 @@
+"""Encoders: pictures in, feature vectors out, with weights by name, from a file, or at random."""
+
+import dataclasses
+import fnmatch
+import functools
+import hashlib
+import os
+import re
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import h5py
+import keras
+import numpy as np
+
+from captioning import checkpoints, files, networks, pickles, weights
+from captioning.errors import CaptioningError
+
+PRECISIONS = ("float32", "bfloat16")
+
+
+@dataclasses.dataclass
+class Encoder:
+    """A network with its preprocessing inside, and the record that tells how to make it again.
+
+    Attributes:
+        network: uint8 RGB (n, size, size, 3) → (n, dimension).
+        record: JSON-able; `from_record` takes it.
+    """
+
+    network: keras.Model
+    record: dict
+
+    @property
+    def size(self) -> int:
+        """Height and width in pixels of the pictures it takes."""
+        return self.network.input_shape[1]
+
+    @property
+    def dimension(self) -> int:
+        """Length of a feature vector."""
+        return self.network.output_shape[-1]
+
+    def extract(self, pixels: np.ndarray, batch_size: int = 32) -> np.ndarray:
+        """Features of uint8 RGB pictures (n, size, size, 3): float32 (n, dimension)."""
+        features = np.empty((len(pixels), self.dimension), np.float32)
+        for i in range(0, len(pixels), batch_size):
+            features[i : i + batch_size] = self._run(pixels[i : i + batch_size])
+        return features
+
+    @functools.cached_property
+    def _run(self) -> Callable[[np.ndarray], np.ndarray]:
+        if keras.backend.backend() != "tensorflow":
+            return self.network.predict_on_batch
+        import tensorflow as tf
+
+        # Traced once for any number of pictures: `predict` traces again for the last, smaller batch
+        @tf.function(input_signature=[tf.TensorSpec(self.network.input_shape, tf.uint8)])
+        def run(pixels):
+            return self.network(pixels, training=False)
+
+        return lambda pixels: run(pixels).numpy()
+
+
+def load(
+    name_or_file: str | os.PathLike = weights.DEFAULT,
+    preprocessing: str | None = None,
+    precision: str = "float32",
+    seed: int = 0,
+) -> Encoder:
+    """A ResNet-50 for pictures of 224×224 pixels, with 2048 features.
+
+    Args:
+        name_or_file: one of `weights.NAMES` (downloaded once), or a file: PyTorch's `.ckpt`,
+            `.pth` and `.pth.tar`, a TensorFlow checkpoint (prefix, `.index` or folder), the
+            `.weights.h5` of `networks.resnet50`, or the `.h5` of `keras.applications.ResNet50`.
+        preprocessing: a name of `weights.PREPROCESSINGS`; None is that of the source.
+        precision: one of `PRECISIONS`; bfloat16 is twice as fast where the processor has it, and
+            its features differ by less than 1 %.
+        seed: of the weights of "random".
+
+    Raises:
+        CaptioningError: if the weights cannot be had, or are not exactly those of a ResNet-50.
+    """
+    name = os.fspath(name_or_file)
+    if name == "random":
+        record = {"name": name, "file": None, "sha256": None, "seed": seed}
+        trunk = networks.resnet50(folded=True, dtype=precision)
+        networks.fold(_random(networks.parameter_shapes(trunk), seed), trunk)
+        of_source = "imagenet"
+    else:
+        if name in weights.SOURCES:
+            path = weights.fetch(name)
+            record = {"name": name, "file": None}
+        else:
+            path = _existing(name)
+            record = {"name": path.name, "file": str(path)}
+        record["sha256"] = _digest(path)
+        trunk, of_source = _read(path, precision)
+        if name in weights.SOURCES:
+            of_source = weights.SOURCES[name].preprocessing
+    how = preprocessing or of_source
+    network = _with_preprocessing(trunk, weights.PREPROCESSINGS[how])
+    encoder = Encoder(network, record | {"preprocessing": how, "precision": precision})
+    encoder.record.update(size=encoder.size, dimension=encoder.dimension)
+    return encoder
+
+
+def from_record(record: dict, precision: str = "float32") -> Encoder:
+    """The encoder that a captioner was trained with, from the record it carries.
+
+    Raises:
+        CaptioningError: if its weights are gone, or are not those it had then.
+    """
+    name, file, expected = record["name"], record["file"], record["sha256"]
+    if file and not _files(Path(file)):
+        raise CaptioningError(
+            f"the encoder this model was trained with is gone: expected its weights at {file} "
+            f"(SHA-256 {expected}); put them back or name a copy with --encoder"
+        )
+    if name != "random":
+        path = Path(file) if file else weights.fetch(name)
+        if (found := _digest(path)) != expected:
+            raise CaptioningError(
+                "the encoder this model was trained with has changed: expected weights of SHA-256 "
+                f"{expected}, found {found} at {path}; put the former ones back, name a copy of "
+                "them with --encoder, or train the model anew"
+            )
+    return load(file or name, record["preprocessing"], precision, record.get("seed", 0))
+
+
+def _with_preprocessing(trunk: keras.Model, how: weights.Preprocessing) -> keras.Model:
+    pixels = keras.Input(trunk.input_shape[1:], dtype="uint8")
+    x = keras.layers.Rescaling(how.scale, how.shift, dtype="float32")(pixels)
+    if how.order == "BGR":
+        x = keras.ops.flip(x, axis=-1)
+    return keras.Model(pixels, trunk(x))
+
+
+def _files(path: Path) -> list[Path]:
+    """The files behind a path: one, several where it is a TensorFlow checkpoint, none."""
+    if path.is_file() and path.suffix != ".index":
+        return [path]
+    stem = r".*" if path.is_dir() else re.escape(path.name.removesuffix(".index"))
+    folder = path if path.is_dir() else path.parent
+    part = re.compile(rf"{stem}\.(index|data-\d+-of-\d+)")
+    return sorted(file for file in folder.glob("*") if part.fullmatch(file.name))
+
+
+def _existing(name: str) -> Path:
+    path = Path(name).resolve()
+    if not _files(path):
+        raise CaptioningError(
+            f"expected an encoder's name ({', '.join(weights.NAMES)}) or a file of weights, found "
+            f"{name!r}, which is neither; check --encoder"
+        )
+    return path
+
+
+def _digest(path: Path) -> str:
+    """SHA-256 of a file; of several, that of their digests one after the other."""
+    digests = [files.sha256(file) for file in _files(path)]
+    return (
+        digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+    )
+
+
+def _random(shapes: dict[str, tuple[int, ...]], seed: int) -> dict[str, np.ndarray]:
+    """torchvision's initialisation: He et al. 2015, https://arxiv.org/abs/1502.01852, by fan-out.
+
+    Drawn by numpy, so that a seed means the same weights on every backend.
+    """
+    generator = np.random.default_rng(seed)
+    values = {}
+    for path, shape in shapes.items():
+        if path.endswith("/kernel"):
+            height, width, _, filters = shape
+            values[path] = generator.standard_normal(shape, np.float32)
+            values[path] *= np.sqrt(2 / (height * width * filters))
+        else:
+            one = path.endswith(("/gamma", "/moving_variance"))
+            values[path] = np.full(shape, one, np.float32)
+    return values
+
+
+def _read(path: Path, precision: str) -> tuple[keras.Model, str]:
+    """A ResNet-50 ready for inference from a file of weights, and its preprocessing's name."""
+    if path.suffix == ".h5" and not path.name.endswith(".weights.h5"):
+        return _keras_applications(path, precision), "caffe"
+    if path.suffix == ".h5":
+        trunk = networks.resnet50(folded=True, dtype=precision)
+        networks.fold(_own(path), trunk)
+        return trunk, "imagenet"
+    framework, tensors = checkpoints.read(path)
+    if framework == "torch":
+        trunk = networks.resnet50(folded=True, dtype=precision)
+        networks.fold(_torchvision(tensors, networks.parameter_shapes(trunk), path), trunk)
+        return trunk, "imagenet"
+    trunk = networks.resnet50(pool_padding="same", folded=True, dtype=precision)
+    networks.fold(_google(tensors, networks.parameter_shapes(trunk), path), trunk)
+    return trunk, "unit"
+
+
+def _own(path: Path) -> dict[str, np.ndarray]:
+    trunk = networks.resnet50()
+    arrays = []
+    try:
+        with h5py.File(path) as file:
+            file.visititems(lambda _, item: arrays.append(item) if hasattr(item, "shape") else None)
+        if len(arrays) != len(trunk.variables):  # Keras passes over what it does not look for
+            raise ValueError(f"{len(arrays)} arrays instead of {len(trunk.variables)}")
+        trunk.load_weights(path)
+    except (ValueError, OSError, KeyError) as error:
+        raise CaptioningError(
+            f"expected the weights of networks.resnet50 in {path}, found others "
+            f"({str(error).splitlines()[0]}); check --encoder"
+        ) from None
+    return networks.parameters(trunk)
+
+
+def _keras_applications(path: Path, precision: str) -> keras.Model:
+    """The ResNet-50 that Keras ships: strided in the first 1×1, so not ours (float32 average)."""
+    size = weights.PREPROCESSINGS["caffe"].size
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(precision)
+    try:
+        trunk = keras.applications.ResNet50(
+            include_top=False, weights=os.fspath(path), input_shape=(size, size, 3)
+        )
+    except (ValueError, OSError, KeyError) as error:
+        raise CaptioningError(
+            f"expected the weights of keras.applications.ResNet50 without top in {path}, found "
+            f"others ({str(error).splitlines()[0]}); delete it and run again, or check --encoder"
+        ) from None
+    finally:
+        keras.config.set_dtype_policy(policy)
+    average = keras.layers.GlobalAveragePooling2D(dtype="float32")(trunk.output)
+    return keras.Model(trunk.input, average)
+
+
+def _google(tensors: dict, shapes: dict, path: Path) -> dict[str, np.ndarray]:
+    """Google's names number the layers in the order in which they are made.
+
+    A block makes its projection before its other convolutions: `bottleneck_block` in
+    https://github.com/google-research/simclr/blob/master/resnet.py.
+    """
+    keys = {}
+    for i, name in enumerate(shapes):  # a kernel and four vectors for each convolution
+        kind = name.rpartition("/")[2]
+        layer = "conv2d" if kind == "kernel" else "batch_normalization"
+        number = f"_{i // 5}" if i >= 5 else ""
+        keys[f"base_model/{layer}{number}/{kind}"] = name
+    _check(tensors, {key: shapes[name] for key, name in keys.items()}, "", path)
+    return {name: tensors[key] for key, name in keys.items()}
+
+
+def _torchvision(tensors: dict, shapes: dict, path: Path) -> dict[str, np.ndarray]:
+    """torchvision's names, behind whatever prefix the file has; kernels are (out, in, h, w)."""
+    anchor = "layer1.0.conv1.weight"
+    anchors = [key for key in tensors if key.endswith(anchor) and not _is_ignored(key, "")]
+    if len(anchors) != 1:
+        raise CaptioningError(
+            f"expected one ResNet-50 with torchvision's names in {path}, found {len(anchors)} of "
+            f"them among its tensors ({_listed(tensors)}); check --encoder"
+        )
+    prefix = anchors[0].removesuffix(anchor)
+    kinds = {
+        "kernel": "weight",
+        "gamma": "weight",
+        "beta": "bias",
+        "moving_mean": "running_mean",
+        "moving_variance": "running_var",
+    }
+    keys, expected = {}, {}
+    for name, shape in shapes.items():
+        layer, kind = name.split("/")
+        key = f"{prefix}{layer.replace('_', '.')}.{kinds[kind]}"
+        keys[key] = name
+        expected[key] = tuple(shape[i] for i in (3, 2, 0, 1)) if len(shape) == 4 else shape
+    _check(tensors, expected, prefix, path)
+    arrays = {name: tensors[key] for key, name in keys.items()}
+    return {name: a.transpose(2, 3, 1, 0) if a.ndim == 4 else a for name, a in arrays.items()}
+
+
+def _check(tensors: dict, expected: dict[str, tuple[int, ...]], prefix: str, path: Path) -> None:
+    """Every tensor of the network there, of its shape, and no other but those known to be idle."""
+    missing = [key for key in expected if key not in tensors]
+    strangers = [key for key in tensors if key not in expected and not _is_ignored(key, prefix)]
+    misshapen = [
+        f"{key} of shape {tensors[key].shape} instead of {shape}"
+        for key, shape in expected.items()
+        if key in tensors and tensors[key].shape != shape
+    ]
+    faults = {"missing": missing, "unknown": strangers, "misshapen": misshapen}
+    if any(faults.values()):
+        found = "; ".join(f"{fault} {_listed(keys)}" for fault, keys in faults.items() if keys)
+        raise CaptioningError(
+            f"expected exactly the tensors of a ResNet-50 in {path}, found {found}; "
+            "use a checkpoint of that network"
+        )
+
+
+def _is_ignored(key: str, prefix: str) -> bool:
+    return any(
+        fnmatch.fnmatchcase(name, pattern)
+        for pattern in weights.IGNORED
+        for name in (key, key.removeprefix(prefix))
+    )
+
+
+def _listed(keys: Iterable[str], most: int = 3) -> str:
+    keys = list(keys)
+    more = f" and {len(keys) - most:,} more" if len(keys) > most else ""
+    return ", ".join(pickles.printable(key) for key in keys[:most]) + more

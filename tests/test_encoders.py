@@ -1,0 +1,475 @@
+"""Encoders against independent networks: PyTorch's ResNet-50 and a direct one in tf.nn."""
+
+import argparse
+import dataclasses
+import json
+import os
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+from sklearn.datasets import load_sample_images
+
+from captioning import checkpoints, encoders, files, images, networks, weights
+from captioning.errors import CaptioningError
+
+GROUPS = ((64, 3, 1), (128, 4, 2), (256, 6, 2), (512, 3, 2))  # filters, blocks, stride
+MEAN, STD = np.float32([0.485, 0.456, 0.406]), np.float32([0.229, 0.224, 0.225])
+
+
+def assert_close(ours: np.ndarray, reference: np.ndarray, tolerance: float = 1e-4) -> None:
+    """Compare the largest difference with the features' spread; a wrong port moves it far more."""
+    assert ours.shape == reference.shape
+    assert ours.dtype == np.float32
+    assert np.isfinite(reference).all()
+    assert reference.std() > 0.01
+    assert np.abs(ours - reference).max() <= tolerance * reference.std()
+
+
+@pytest.fixture(scope="module")
+def photos() -> np.ndarray:
+    """Two photographs, uint8 (2, 224, 224, 3)."""
+    pictures = (Image.fromarray(pixels) for pixels in load_sample_images().images)
+    return np.stack([np.asarray(p.resize((224, 224), Image.BILINEAR)) for p in pictures])
+
+
+@pytest.fixture(scope="module")
+def random_encoder() -> encoders.Encoder:
+    return encoders.load("random", seed=1)
+
+
+def random_norm(generator: np.random.Generator, filters: int) -> dict[str, np.ndarray]:
+    """Statistics under which a wrong epsilon shows: variances down to a tenth of it."""
+    variance = 10 ** generator.uniform(-6, 0, filters)
+    gain = generator.uniform(0.3, 1, filters)
+    values = {
+        "gamma": gain * np.sqrt(variance + 1e-5),
+        "beta": generator.normal(0, 0.1, filters),
+        "moving_mean": generator.normal(0, 0.1, filters),
+        "moving_variance": variance,
+    }
+    return {kind: value.astype(np.float32) for kind, value in values.items()}
+
+
+# PyTorch
+
+
+@pytest.fixture(scope="module")
+def torch_resnet50():
+    """ResNet-50 v1.5 in PyTorch with torchvision's names, random weights and statistics."""
+    torch = pytest.importorskip("torch", reason="PyTorch, the reference, is not installed")
+    nn = torch.nn
+
+    class Bottleneck(nn.Module):
+        def __init__(self, channels, filters, stride):
+            super().__init__()
+            self.conv1 = nn.Conv2d(channels, filters, 1, bias=False)
+            self.bn1 = nn.BatchNorm2d(filters)
+            self.conv2 = nn.Conv2d(filters, filters, 3, stride, 1, bias=False)
+            self.bn2 = nn.BatchNorm2d(filters)
+            self.conv3 = nn.Conv2d(filters, 4 * filters, 1, bias=False)
+            self.bn3 = nn.BatchNorm2d(4 * filters)
+            self.downsample = nn.Identity()
+            if channels != 4 * filters:
+                self.downsample = nn.Sequential(
+                    nn.Conv2d(channels, 4 * filters, 1, stride, bias=False),
+                    nn.BatchNorm2d(4 * filters),
+                )
+
+        def forward(self, x):
+            y = self.bn1(self.conv1(x)).relu()
+            y = self.bn2(self.conv2(y)).relu()
+            return (self.bn3(self.conv3(y)) + self.downsample(x)).relu()
+
+    class ResNet50(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv1 = nn.Conv2d(3, 64, 7, 2, 3, bias=False)
+            self.bn1 = nn.BatchNorm2d(64)
+            channels = 64
+            for number, (filters, blocks, stride) in enumerate(GROUPS, 1):
+                group = nn.Sequential()
+                for block in range(blocks):
+                    group.append(Bottleneck(channels, filters, stride if block == 0 else 1))
+                    channels = 4 * filters
+                self.add_module(f"layer{number}", group)
+
+        def forward(self, x):
+            x = nn.functional.max_pool2d(self.bn1(self.conv1(x)).relu(), 3, 2, 1)
+            for group in (self.layer1, self.layer2, self.layer3, self.layer4):
+                x = group(x)
+            return x.mean((2, 3))
+
+    torch.manual_seed(0)
+    generator = np.random.default_rng(0)
+    network = ResNet50().eval()
+    with torch.no_grad():
+        for module in network.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                values = random_norm(generator, module.num_features)
+                mine = (module.weight, module.bias, module.running_mean, module.running_var)
+                for tensor, value in zip(mine, values.values(), strict=True):
+                    tensor.copy_(torch.from_numpy(value))
+    return network
+
+
+def torch_features(network, pixels: np.ndarray, mean=MEAN, std=STD) -> np.ndarray:
+    import torch
+
+    inputs = (torch.from_numpy(pixels / np.float32(255)) - torch.tensor(mean)) / torch.tensor(std)
+    with torch.no_grad():
+        return network(inputs.permute(0, 3, 1, 2)).numpy()
+
+
+def bolts(state: dict) -> dict:
+    import torch
+
+    head = {
+        "encoder.fc.weight": torch.zeros(1000, 2048),
+        "projection.model.0.weight": torch.zeros(4, 4),
+        "projection.model.1.num_batches_tracked": torch.tensor(3),
+        "non_linear_evaluator.block_forward.1.weight": torch.zeros(4),
+    }
+    return {
+        "epoch": 1,
+        "state_dict": {f"encoder.{key}": value for key, value in state.items()} | head,
+        "optimizer_states": [{"state": {0: {"momentum_buffer": torch.zeros(3)}}}],
+        "hparams": argparse.Namespace(batch_size=32),
+    }
+
+
+def moco(state: dict) -> dict:
+    import torch
+
+    layout = {f"module.encoder_q.{key}": value for key, value in state.items()}
+    layout |= {f"module.encoder_k.{key}": -value for key, value in state.items()}
+    layout |= {"module.encoder_q.fc.0.weight": torch.zeros(128, 2048)}
+    layout |= {"module.queue": torch.zeros(128, 10), "module.queue_ptr": torch.tensor([0])}
+    return {"epoch": 800, "arch": "resnet50", "state_dict": layout}
+
+
+def swav(state: dict) -> dict:
+    import torch
+
+    layout = {f"module.{key}": value for key, value in state.items()}
+    head = {"module.projection_head.0.weight": torch.zeros(4, 4)}
+    return layout | head | {"module.prototypes.weight": torch.zeros(4, 4)}
+
+
+@pytest.mark.parametrize(
+    ("layout", "name", "zipped", "preprocessing", "mean", "std"),
+    [
+        (bolts, "a.ckpt", True, None, MEAN, STD),
+        (moco, "b.pth.tar", False, "unit", 0, 1),
+    ],
+)
+def test_features_are_those_of_pytorch(
+    layout, name, zipped, preprocessing, mean, std, torch_resnet50, photos, tmp_path
+):
+    import torch
+
+    state = layout(torch_resnet50.state_dict())
+    torch.save(state, tmp_path / name, _use_new_zipfile_serialization=zipped)
+    encoder = encoders.load(tmp_path / name, preprocessing)
+    assert encoder.record["preprocessing"] == (preprocessing or "imagenet")
+    assert_close(encoder.extract(photos), torch_features(torch_resnet50, photos, mean, std))
+
+
+def test_flickr8k_features_are_the_reference_s(torch_resnet50, tmp_path):
+    """From the file on: Pillow's bilinear resize without crop, /255, mean and deviation."""
+    if "FLICKR8K" not in os.environ:
+        pytest.skip("FLICKR8K, the folder of the dataset, is not set")
+    import torch
+
+    torch.save(torch_resnet50.state_dict(), tmp_path / "resnet50.pth")
+    encoder = encoders.load(tmp_path / "resnet50.pth")
+    paths = sorted(Path(os.environ["FLICKR8K"]).glob("**/*.jpg"))[:4]
+    pictures = (
+        Image.open(path).convert("RGB").resize((224, 224), Image.BILINEAR) for path in paths
+    )
+    reference = torch_features(torch_resnet50, np.stack([np.asarray(p) for p in pictures]))
+    batch = next(images.batches(paths, encoder.size, 4))
+    assert_close(encoder.extract(batch.pixels), reference)
+
+
+def test_a_named_source_is_downloaded_once_and_remembered(
+    torch_resnet50, photos, tmp_path, monkeypatch
+):
+    import torch
+
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
+    served = tmp_path / "swav.pth.tar"
+    torch.save(swav(torch_resnet50.state_dict()), served)
+    source = dataclasses.replace(weights.SOURCES["swav"], urls=(served.as_uri(),))
+    monkeypatch.setitem(weights.SOURCES, "swav", source)
+    encoder = encoders.load("swav")
+    std = np.float32([0.228, 0.224, 0.225])
+    assert_close(encoder.extract(photos), torch_features(torch_resnet50, photos, MEAN, std))
+    assert encoder.record["sha256"] == files.sha256(served)
+    served.unlink()  # from now on there is only the copy
+    again = encoders.from_record(json.loads(json.dumps(encoder.record)))
+    assert again.record == encoder.record
+    weights.cached("swav").write_bytes(b"something else")
+    with pytest.raises(CaptioningError, match=encoder.record["sha256"]):
+        encoders.from_record(encoder.record)
+
+
+# Google's TensorFlow checkpoints
+
+
+def google_convolutions() -> list[tuple[int, int, int]]:
+    """(kernel size, channels, filters) in the order in which Google's code makes them."""
+    made, channels = [(7, 3, 64)], 64
+    for filters, blocks, _ in GROUPS:
+        for block in range(blocks):
+            if block == 0:
+                made.append((1, channels, 4 * filters))
+            made += [(1, channels, filters), (3, filters, filters), (1, filters, 4 * filters)]
+            channels = 4 * filters
+    return made
+
+
+@pytest.fixture(scope="module")
+def google_variables() -> dict[str, np.ndarray]:
+    generator = np.random.default_rng(2)
+    variables = {"global_step": np.int64(7), "head_contrastive/nl_0/dense/kernel": np.ones(3)}
+    for i, (size, channels, filters) in enumerate(google_convolutions()):
+        number = f"_{i}" if i else ""
+        kernel = generator.standard_normal((size, size, channels, filters), np.float32)
+        kernel *= np.float32(np.sqrt(2 / (size * size * channels)))
+        variables[f"base_model/conv2d{number}/kernel"] = kernel
+        variables[f"base_model/conv2d{number}/kernel/Momentum"] = np.zeros(1, np.float32)
+        for kind, value in random_norm(generator, filters).items():
+            variables[f"base_model/batch_normalization{number}/{kind}"] = value
+    return variables
+
+
+def save_variables(variables: dict[str, np.ndarray], prefix: Path) -> Path:
+    names, arrays = list(variables), list(variables.values())
+    tf.raw_ops.SaveV2(
+        prefix=str(prefix),
+        tensor_names=names,
+        shape_and_slices=[""] * len(names),
+        tensors=[tf.constant(array) for array in arrays],
+    )
+    return prefix
+
+
+@pytest.fixture(scope="module")
+def google_checkpoint(google_variables, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("google")
+    return save_variables(google_variables, folder / "model.ckpt-1")
+
+
+def google_features(variables: dict[str, np.ndarray], pixels: np.ndarray) -> np.ndarray:
+    """The network of google-research/simclr, op by op."""
+    number = iter(range(53))
+
+    def conv_norm(x, stride=1):
+        n = next(number)
+        suffix = f"_{n}" if n else ""
+        kernel = variables[f"base_model/conv2d{suffix}/kernel"]
+        norm = f"base_model/batch_normalization{suffix}"
+        if stride > 1:
+            before = (kernel.shape[0] - 1) // 2
+            after = kernel.shape[0] - 1 - before
+            x = tf.pad(x, [[0, 0], [before, after], [before, after], [0, 0]])
+        x = tf.nn.conv2d(x, kernel, stride, "VALID" if stride > 1 else "SAME")
+        kinds = ("moving_mean", "moving_variance", "beta", "gamma")
+        return tf.nn.batch_normalization(x, *(variables[f"{norm}/{k}"] for k in kinds), 1e-5)
+
+    x = tf.nn.relu(conv_norm(tf.constant(pixels / np.float32(255)), 2))
+    x = tf.nn.max_pool2d(x, 3, 2, "SAME")
+    for _, blocks, group_stride in GROUPS:
+        for block in range(blocks):
+            stride = group_stride if block == 0 else 1
+            shortcut = conv_norm(x, stride) if block == 0 else x
+            x = tf.nn.relu(conv_norm(x))
+            x = tf.nn.relu(conv_norm(x, stride))
+            x = tf.nn.relu(conv_norm(x) + shortcut)
+    return tf.reduce_mean(x, (1, 2)).numpy()
+
+
+def test_google_s_checkpoint_gives_its_network_s_features(
+    google_checkpoint, google_variables, photos
+):
+    encoder = encoders.load(google_checkpoint)
+    assert encoder.record["preprocessing"] == "unit"
+    assert_close(encoder.extract(photos), google_features(google_variables, photos))
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        ({"base_model/batch_normalization_52/gamma": None}, "missing {0}"),
+        (
+            {f"base_model/conv2d_{n}/kernel": np.ones(1) for n in range(53, 58)},
+            "unknown {0}, .* 2 m",
+        ),
+        ({"base_model/conv2d_4/kernel": np.ones((1, 9))}, r"misshapen {0} of shape \(1, 9\) inst"),
+    ],
+)
+def test_a_checkpoint_must_hold_exactly_the_network(
+    change, found, google_variables, tmp_path, monkeypatch
+):
+    variables = google_variables | change
+    variables = {name: value for name, value in variables.items() if value is not None}
+    monkeypatch.setattr(checkpoints, "read", lambda path: ("tensorflow", variables))
+    (tmp_path / "model.ckpt-1.index").touch()
+    with pytest.raises(CaptioningError, match=found.format(next(iter(change)))):
+        encoders.load(tmp_path / "model.ckpt-1")
+
+
+def test_a_pytorch_checkpoint_must_hold_exactly_the_network(torch_resnet50, tmp_path):
+    import torch
+
+    state = moco(torch_resnet50.state_dict())
+    layers = state["state_dict"]
+    prefix = "module.encoder_q.layer3.5"
+    layers[f"{prefix}.conv4.weight"] = layers.pop(f"{prefix}.conv3.weight")
+    layers[f"{prefix}.bn2.running_var"] = torch.zeros(3)
+    torch.save(state, tmp_path / "a.pth")
+    faults = (
+        f"found missing {prefix}.conv3.weight; unknown {prefix}.conv4.weight; misshapen "
+        rf"{prefix}.bn2.running_var of shape \(3,\) instead of \(256,\);"
+    )
+    with pytest.raises(CaptioningError, match=faults):
+        encoders.load(tmp_path / "a.pth")
+
+
+def test_a_checkpoint_of_another_network_is_refused(tmp_path):
+    torch = pytest.importorskip("torch", reason="PyTorch, which writes the file, is not installed")
+    torch.save({"blocks.0.attn.qkv.weight": torch.zeros(3)}, tmp_path / "vit.pth")
+    with pytest.raises(CaptioningError, match=r"one ResNet-50 .*blocks\.0\.attn\.qkv\.weight"):
+        encoders.load(tmp_path / "vit.pth")
+
+
+# Our own weights, Keras's and random ones
+
+
+def test_our_own_weights_are_loaded(photos, tmp_path):
+    trunk = networks.resnet50()
+    generator = np.random.default_rng(3)
+    for layer in trunk.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.set_weights(list(random_norm(generator, layer.gamma.shape[0]).values()))
+    trunk.save_weights(tmp_path / "own.weights.h5")
+    encoder = encoders.load(tmp_path / "own.weights.h5")
+    inputs = (photos / np.float32(255) - MEAN) / STD
+    assert_close(encoder.extract(photos), np.asarray(trunk(inputs, training=False)))
+
+
+@pytest.mark.parametrize("weight_arrays", [0, 2])
+def test_weights_of_another_keras_network_are_refused(weight_arrays, tmp_path):
+    x = y = keras.Input((3,))
+    if weight_arrays:
+        y = keras.layers.Dense(2)(x)
+    keras.Model(x, y).save_weights(tmp_path / "other.weights.h5")
+    with pytest.raises(
+        CaptioningError, match=rf"other\.weights\.h5.*{weight_arrays} arrays instead"
+    ):
+        encoders.load(tmp_path / "other.weights.h5")
+
+
+def test_imagenet_is_the_network_of_keras_applications(photos, tmp_path, monkeypatch):
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    reference = keras.applications.ResNet50(include_top=False, weights=None, pooling="avg")
+    weights.cached("imagenet").parent.mkdir(parents=True)
+    reference.save(weights.cached("imagenet"))
+    encoder = encoders.load("imagenet")
+    inputs = keras.applications.resnet.preprocess_input(photos.astype(np.float32))
+    assert_close(encoder.extract(photos), np.asarray(reference(inputs, training=False)))
+    assert keras.config.dtype_policy().name == "float32"
+
+
+def test_random_weights_follow_from_the_seed(random_encoder):
+    record = json.loads(json.dumps(random_encoder.record))
+    assert record == random_encoder.record
+    again = encoders.from_record(record)
+    assert again.record == record
+    other = encoders.load("random", seed=2)
+    for mine, same, different in zip(
+        *(encoder.network.get_weights() for encoder in (random_encoder, again, other)), strict=True
+    ):
+        np.testing.assert_array_equal(mine, same)
+        assert mine.ndim == 1 or np.corrcoef(mine.ravel(), different.ravel())[0, 1] < 0.1
+
+
+def test_bfloat16_features_are_within_one_per_cent(random_encoder, photos):
+    exact = random_encoder.extract(photos)
+    rounded = encoders.from_record(random_encoder.record, "bfloat16").extract(photos)
+    assert rounded.dtype == np.float32
+    assert 0 < np.linalg.norm(rounded - exact) < 0.01 * np.linalg.norm(exact)
+
+
+def test_any_number_of_pictures(random_encoder, photos):
+    single = np.concatenate([random_encoder.extract(photos[i : i + 1]) for i in (0, 1)])
+    many = random_encoder.extract(np.tile(photos, (3, 1, 1, 1))[:5], batch_size=2)
+    assert_close(many, np.tile(single, (3, 1))[:5])
+    assert random_encoder.extract(photos[:0]).shape == (0, random_encoder.dimension) == (0, 2048)
+
+
+# Records and files
+
+
+def test_an_encoder_s_file_must_be_the_one_it_was(google_checkpoint, google_variables, tmp_path):
+    for part in google_checkpoint.parent.iterdir():
+        (tmp_path / part.name).write_bytes(part.read_bytes())
+    path = tmp_path / google_checkpoint.name
+    encoder = encoders.load(path)
+    again = encoders.from_record(encoder.record | {"file": str(tmp_path)})  # its folder will do
+    assert again.record["sha256"] == encoder.record["sha256"]
+    save_variables(google_variables | {"global_step": np.int64(8)}, path)
+    with pytest.raises(CaptioningError, match=r"has changed: .*--encoder"):
+        encoders.from_record(encoder.record)
+    for part in tmp_path.iterdir():
+        part.unlink()
+    with pytest.raises(CaptioningError, match=r"is gone: .*model\.ckpt-1.*--encoder"):
+        encoders.from_record(encoder.record)
+
+
+def test_neither_name_nor_file():
+    with pytest.raises(CaptioningError, match=r"'simlcr', which is neither"):
+        encoders.load("simlcr")
+
+
+@pytest.mark.parametrize("name", weights.SOURCES)
+def test_offline_the_error_names_the_url_and_the_place(name, tmp_path, monkeypatch):
+    def offline(url, timeout):
+        raise urllib.error.URLError("no route to host")
+
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    monkeypatch.setattr(urllib.request, "urlopen", offline)
+    with pytest.raises(CaptioningError) as error:
+        encoders.load(name)
+    assert weights.SOURCES[name].urls[0] in str(error.value)
+    assert str(tmp_path) in str(error.value)
+    assert str(weights.cached(name)) in str(error.value)
+
+
+def test_a_download_that_ends_early_leaves_nothing(tmp_path, monkeypatch):
+    served = tmp_path / "served"
+    served.write_bytes(b"half")
+    response = urllib.request.urlopen(served.as_uri())
+    response.headers.replace_header("Content-Length", "8")
+    monkeypatch.setattr(urllib.request, "urlopen", lambda url, timeout: response)
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    with pytest.raises(CaptioningError, match="4 of 8 bytes"):
+        weights.fetch("dino")
+    assert list(weights.cached("dino").parent.iterdir()) == []
+
+
+def test_a_download_must_have_the_published_hash(tmp_path, monkeypatch):
+    served = tmp_path / "served.pth"
+    served.write_bytes(b"not the weights")
+    source = weights.SOURCES["dino"]
+    source = dataclasses.replace(source, urls=(served.as_uri(),), sha256="0" * 64)
+    monkeypatch.setitem(weights.SOURCES, "dino", source)
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
+    with pytest.raises(CaptioningError, match=f"SHA-256 {'0' * 64}, found {files.sha256(served)}"):
+        weights.fetch("dino")
