@@ -6,6 +6,7 @@ tensor. Formats: https://docs.pytorch.org/docs/stable/notes/serialization.html a
 torch/serialization.py (the older stream).
 """
 
+import functools
 import glob
 import io
 import math
@@ -190,8 +191,8 @@ class _TorchReader(pickles.Reader):
         """States (of modules, callbacks, settings) hold nothing that a `state_dict` lacks."""
 
     def persistent(self, reference: Any) -> Any:
-        if reference[0] != "storage":  # ("module", class, source, …), a whole network
-            return pickles.Placeholder("torch.nn", "Module")
+        if type(reference) is not tuple or reference[:1] != ("storage",):
+            return pickles.Placeholder("torch.nn", "Module")  # of a whole network, pickled
         _, kind, key, _location, count, *view = reference
         if kind.name not in _STORAGES or any(part is not None for part in view):
             return _Unsupported(kind.module, kind.name)
@@ -240,14 +241,14 @@ def _zip_archive(file: BinaryIO, path: str | os.PathLike) -> tuple[Any, Callable
             f"{path} claims to hold more than its own size; do not trust it and get the file "
             "elsewhere"
         )
+    if any(entry.header_offset < 0 for entry in entries):
+        raise ValueError("an entry before its beginning")
     folders = [e.filename.removesuffix("data.pkl") for e in entries if _is_pickle(e.filename)]
     if len(folders) != 1:
         raise ValueError(f"a zip archive with {len(folders)} files data.pkl")
     folder = folders[0]
-    if (
-        folder + "byteorder" in archive.namelist()
-        and archive.read(folder + "byteorder") != b"little"
-    ):
+    order = folder + "byteorder"
+    if order in archive.namelist() and archive.read(order) != b"little":
         raise ValueError("big-endian numbers")
     value = _TorchReader(io.BytesIO(archive.read(folder + "data.pkl")), path).read()
 
@@ -274,7 +275,9 @@ def _stream(file: BinaryIO, path: str | os.PathLike) -> tuple[Any, Callable]:
     value, keys = reader.read(), reader.read()
     starts = {}
     for key in keys:
-        storage = reader.storages[key]
+        storage = reader.storages.get(key)
+        if storage is None:
+            raise ValueError("a storage of an unknown kind")
         if int.from_bytes(file.read(8), "little") != storage.count:
             raise ValueError("a storage of another size than it says")
         starts[key] = file.tell()
@@ -283,6 +286,8 @@ def _stream(file: BinaryIO, path: str | os.PathLike) -> tuple[Any, Callable]:
         raise EOFError("it ends too early")
 
     def storage_bytes(storage: _Storage) -> bytes:
+        if storage.key not in starts:
+            raise ValueError("a tensor without its numbers")
         file.seek(starts[storage.key])
         return file.read(storage.size)
 
@@ -316,6 +321,7 @@ def _arrays(
     path: str | os.PathLike,
 ) -> dict[str, np.ndarray]:
     file_size = os.path.getsize(path)
+    storage_bytes = functools.cache(storage_bytes)
     numbers: dict[tuple[str, str], np.ndarray] = {}  # by storage and dtype: views share them
     arrays = {}
     for name, tensor in tensors.items():

@@ -156,14 +156,12 @@ class Reader:
         # An instruction of a single byte can cost a hundred times that in memory (an empty set).
         # Real files have one in 20 bytes or fewer.
         allowance = 100_000 + self._source.left // 16
+        self._copies = 100_000 + 2 * self._source.left
         for opcode, argument, _ in pickletools.genops(self._source):
             if opcode.arg is None:
                 allowance -= 1
                 if allowance < 0:
-                    raise CaptioningError(
-                        f"{self.path} would fill the memory with far more objects than a file of "
-                        "its size should hold; do not trust it"
-                    )
+                    self.refuse("far more objects than its size explains")
             if opcode.name in _LITERALS:
                 self._stack.append(_CONSTANTS.get(opcode.name, argument))
             else:
@@ -182,6 +180,12 @@ class Reader:
             f"{self.path} asks for {what}, which a file of {self.holds} never needs; "
             "do not trust it and get the file elsewhere"
         )
+
+    def _copy(self, size: int) -> None:
+        """Count what is copied: the memo lets a small file ask for one text many times."""
+        self._copies -= size
+        if self._copies < 0:
+            self.refuse("far more copies of its data than its size explains")
 
     # What a file may name.
 
@@ -208,7 +212,7 @@ class Reader:
         if type(thing) is TokenizerState and type(state) is dict:
             thing.state = state
         elif self._unfinished.pop(id(thing), None) is None:
-            self.refuse(f"a change of a {type(thing).__name__}")
+            self.refuse(f"a change to a value of the type {type(thing).__name__}")
         elif type(thing) is np.ndarray:
             self._fill_array(thing, *state)
         else:
@@ -230,6 +234,7 @@ class Reader:
     def _fill_array(
         self, array: Any, version: Any, shape: Any, dtype: Any, fortran: Any, data: Any
     ):
+        self._copy(len(data))
         if type(data) is str:  # Python 2
             data = data.encode("latin1")
         self._check_data(shape, dtype, data)
@@ -244,17 +249,15 @@ class Reader:
 
     def _scalar(self, dtype: Any, data: Any) -> np.generic:
         self._check_data((), dtype, data)
+        self._copy(len(data))
         return np.ndarray((), dtype, buffer=data)[()]
 
     def _check_data(self, shape: Any, dtype: Any, data: Any) -> None:
         if not isinstance(dtype, np.dtype) or type(data) not in (bytes, bytearray):
             raise ValueError("an array of something other than numbers")
-        if type(shape) is not tuple or len(shape) > 64:
+        if type(shape) is not tuple or len(shape) > 64 or {type(n) for n in shape} - {int}:
             raise ValueError("an array without a shape")
-        if (
-            not all(type(n) is int and n >= 0 for n in shape)
-            or math.prod(filter(None, shape)) >= 2**48
-        ):
+        if min(shape, default=0) < 0 or math.prod(filter(None, shape)) >= 2**48:
             raise ValueError("an array of an impossible shape")
         if math.prod(shape) * dtype.itemsize != len(data):
             raise ValueError("an array whose data has not the size of its shape")
@@ -283,11 +286,13 @@ class Reader:
     def _set(self, items: Any) -> set:
         if type(items) is not list:
             raise ValueError("a set of no list")
+        self._copy(len(items))
         return {self._key(item) for item in items}
 
     def _bytes_of_text(self, text: Any, encoding: Any) -> bytes:  # as protocols 0 to 2 write bytes
         if type(text) is not str or encoding != "latin1":
             self.refuse("an unknown encoding")
+        self._copy(len(text))
         return text.encode("latin1")
 
     def _no_bytes(self) -> bytes:

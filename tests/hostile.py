@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-COUNT = 200_000  # instructions in a bomb
+COUNT = 120_000  # instructions in a bomb
 
 
 class Calls:
@@ -234,6 +234,23 @@ def malformed() -> dict[str, bytes]:
         "stack bomb of ordered dictionaries": program(
             name("collections", "OrderedDict"), b"\x94", b"h\x02)R" * COUNT
         ),
+        "copies of one text": _copies(
+            name("_codecs", "encode") + TEXT + push("latin1") + b"\x86q\x01", b"h\x00h\x01R"
+        ),
+        "copies of one list as sets": _copies(
+            name("builtins", "set") + b"](" + b"K\x01" * 100_000 + b"e\x85q\x01", b"h\x00h\x01R"
+        ),
+        "copies of one big-endian array": _copies(
+            *_arrays_of(push(b"\0" * 1_000_000), 250_000, "f4", (3, ">", *f4[2:]))
+        ),
+        "copies of one array of Python 2": _copies(*_arrays_of(TEXT, 1_000_000, "u1")),
+        "copies of one scalar": _copies(
+            name("numpy._core.multiarray", "scalar")
+            + dtype("S1000000")
+            + push(b"\0" * 1_000_000)
+            + b"\x86q\x01",
+            b"h\x00h\x01R",
+        ),
         "duplicated items": b"N" + b"2" * 1000 + b".",
         "popped items": b"NN0.",
         "empty stack": b"\x80\x04.",
@@ -254,6 +271,22 @@ def malformed() -> dict[str, bytes]:
         "text": b"<!DOCTYPE html><html>Not found. Sign in.</html>",
         "zeros": b"\0" * 1000,
     }
+
+
+TEXT = b"X" + struct.pack("<I", 1_000_000) + b"a" * 1_000_000
+
+
+def _copies(once: bytes, again: bytes) -> bytes:
+    """Run `once` (a name, memo entry 0, and its arguments, entry 1), then `again` many times."""
+    function, rest = once.split(b"\x93", 1)
+    return program(function, b"\x93q\x00", rest, b"](", again * 10_000, b"e")
+
+
+def _arrays_of(data: bytes, count: int, code: str, state=None) -> tuple[bytes, bytes]:
+    """What `_copies` needs for arrays that share one piece of data."""
+    new = name("numpy._core.multiarray", "_reconstruct") + NDARRAY + push((0,)) + push(b"b")
+    filled = b"(" + push(1) + push((count,)) + dtype(code, state) + push(False) + data + b"tq\x02"
+    return new + b"\x87q\x01" + filled, b"h\x00h\x01Rh\x02b"
 
 
 def _laugh(i: int) -> bytes:
@@ -309,6 +342,7 @@ def archive(
     file = BytesIO()
     with zipfile.ZipFile(file, "w", compression) as writer:
         writer.writestr(f"{folder}/data.pkl", pickled)
+        writer.writestr(f"{folder}/version", b"3\n")
         writer.writestr(f"{folder}/byteorder", entries.pop("byteorder", b"little"))
         for key, data in (entries or {"0": b"\0" * 8}).items():
             writer.writestr(f"{folder}/data/{key}" if "/" not in key else key, data)
@@ -319,6 +353,7 @@ def stream(pickled: bytes, keys=("0",), data=b"\2" + b"\0" * 15) -> bytes:
     """The same in the format before PyTorch 1.6."""
     magic = pickle.dumps(0x1950A86A20F9469CFC6C, 2) + pickle.dumps(1001, 2)
     system = pickle.dumps({"protocol_version": 1001, "little_endian": True}, 2)
+    pickled = pickled.replace(b"tQ", b"NtQ")  # one more field: storages could be views
     return magic + system + pickled + pickle.dumps(list(keys), 2) + data
 
 
@@ -362,7 +397,7 @@ def checkpoints() -> dict[str, bytes]:
         "zip bomb": archive(good, compression=bomb, **{"0": b"\0" * 50_000_000}),
         "zip bomb in the pickle": archive(b"]" * 50_000_000, compression=bomb),
         "zip that claims more than it holds": _claiming(whole, 2**31),
-        "zip with overlapping entries": _overlapping(whole),
+        "zip with overlapping entries": _overlapping(archive(good, **{"0": b"\0" * 100_000})),
         "zip with .. in a path": archive(good, **{"0": b"\0" * 8, "../../evil": b"x"}),
         "zip with an absolute path": archive(good, **{"0": b"\0" * 8, "/tmp/evil": b"x"}),
         "zip of two pickles": archive(good, **{"0": b"\0" * 8, "other/data.pkl": good}),
@@ -397,6 +432,6 @@ def _overlapping(archived: bytes) -> bytes:
     start, end = archived.rindex(b"PK\x01\x02"), archived.rindex(b"PK\x05\x06")
     directory = archived.index(b"PK\x01\x02")
     entries = archived[directory:end] + archived[start:end] * 1000
-    count = 3 + 1000
+    count = 4 + 1000
     tail = b"PK\x05\x06" + struct.pack("<HHHHIIH", 0, 0, count, count, len(entries), directory, 0)
     return archived[:directory] + entries + tail

@@ -1,3 +1,4 @@
+import codecs
 import contextlib
 import os
 import pickle
@@ -18,7 +19,7 @@ from hypothesis import strategies as st
 from captioning import pickles
 from captioning.errors import CaptioningError
 
-EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", 300))
+EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", 200))
 PROTOCOLS = range(pickle.HIGHEST_PROTOCOL + 1)
 TOKENIZER_MODULES = [
     "keras_preprocessing.text",
@@ -32,6 +33,8 @@ TOKENIZER_MODULES = [
 ALARMING = re.compile(
     r"os\.(system|exec|posix_spawn|fork)|subprocess|exec|compile|socket|ctypes|pickle"
 )
+for codec in ("cp437", "raw_unicode_escape"):  # loaded at first use, which looks like a run
+    codecs.lookup(codec)
 _events: list[str] | None = None
 
 
@@ -366,8 +369,9 @@ def mutated(draw, files=SEEDS):
     return bytes(data)
 
 
+@pytest.mark.filterwarnings("ignore:invalid escape:DeprecationWarning")
 @given(data=mutated())
-@settings(max_examples=4 * EXAMPLES, deadline=None)
+@settings(max_examples=3 * EXAMPLES, deadline=None)
 def test_any_bytes_are_a_value_or_a_sentence(tmp_path_factory, data):
     path = write(tmp_path_factory.getbasetemp() / "fuzz.pkl", data)
     try:
