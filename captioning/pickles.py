@@ -405,6 +405,8 @@ class Reader:
         self._memo[index] = self._stack[-1]
 
     def _get(self, index: int) -> None:
+        if index not in self._memo:
+            raise ValueError(f"no entry {index} in a memo of {len(self._memo)}")
         self._stack.append(self._memo[index])
 
     _binput = _long_binput = _put

@@ -9,6 +9,7 @@ import builtins
 import functools
 import os
 import pickle
+import pickletools
 import struct
 import subprocess
 import zipfile
@@ -46,7 +47,7 @@ class _Updates:
 
 def push(value) -> bytes:
     """Instructions that put a plain value on the stack."""
-    return pickle.dumps(value, 2)[2:-1]
+    return pickletools.optimize(pickle.dumps(value, 2))[2:-1]  # without memo entries
 
 
 def program(*parts: bytes) -> bytes:
@@ -232,7 +233,7 @@ def malformed() -> dict[str, bytes]:
         "stack bomb of sets": b"\x8f" * COUNT + b".",
         "stack bomb of lists": b"]" * COUNT + b".",
         "stack bomb of ordered dictionaries": program(
-            name("collections", "OrderedDict"), b"\x94", b"h\x02)R" * COUNT
+            name("collections", "OrderedDict"), b"\x94", b"h\x00)R" * COUNT
         ),
         "copies of one text": _copies(
             name("_codecs", "encode") + TEXT + push("latin1") + b"\x86q\x01", b"h\x00h\x01R"
