@@ -249,14 +249,12 @@ def _check_classes(path: Path, config: dict) -> list[dict]:
 
 def _refuse_links(path: Path, file: h5py.File) -> None:
     """An HDF5 file can point into other files of the machine; a model never needs to."""
-
-    def check(name: str, link: object) -> None:
+    links = []
+    file.visititems_links(lambda name, link: links.append((name, link)))  # must not raise
+    for name, link in links:
         node = None if isinstance(link, h5py.ExternalLink) else file.get(name)
-        outside = isinstance(node, h5py.Dataset) and (node.external or node.is_virtual)
-        if isinstance(link, h5py.ExternalLink) or outside:
+        if node is None or (isinstance(node, h5py.Dataset) and (node.external or node.is_virtual)):
             raise CaptioningError(f"{path} points into other files at {name}; do not trust it")
-
-    file.visititems_links(check)
 
 
 def _parts(path: Path, config: dict, found: list[dict]) -> dict[str, str]:

@@ -107,7 +107,16 @@ def positive_int(text: str) -> int:
     return value
 
 
-positive_int.__name__ = "whole number"  # argparse names the type in "invalid … value"
+def natural(text: str) -> int:
+    """`argparse` type: a whole number of at least 0, such as a seed."""
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 0, got {text}")
+    return value
+
+
+# argparse names the type in "invalid … value"
+natural.__name__ = positive_int.__name__ = "whole number"
 
 
 def run(main: Callable[[], int | None]) -> NoReturn:

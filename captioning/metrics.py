@@ -40,3 +40,16 @@ def bleu(
         hypotheses = [[word for word in words if word != END] for words in captions.values()]
         targets = [[text.split() for text in references[key]] for key in captions]
     return [float(score) for score in corpus_bleu(targets, hypotheses, WEIGHTS[protocol])]
+
+
+def report(
+    captions: Mapping[str, Sequence[str]], references: Mapping[str, Sequence[str]]
+) -> dict[str, list[float]]:
+    """Print BLEU under each protocol, under a line naming it, and return protocol → scores."""
+    scores = {}
+    for protocol, title in PROTOCOLS.items():
+        scores[protocol] = bleu(captions, references, protocol)
+        print(title)
+        for n, score in enumerate(scores[protocol], start=1):
+            print(f"BLEU-{n}: {score:f}")
+    return scores

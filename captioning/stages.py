@@ -156,11 +156,7 @@ def score(folder: Path, workdir: Path, seed: int, split: str, model: Path | None
     words = dict(zip(ids, decoding.greedy(network, tokenizer, matrix), strict=True))
 
     result = {"model": str(path), "split": split, "images": len(ids), "seed": seed}
-    for protocol, title in metrics.PROTOCOLS.items():
-        result[protocol] = metrics.bleu(words, descriptions, protocol)
-        print(title)
-        for n, value in enumerate(result[protocol], start=1):
-            print(f"BLEU-{n}: {value:f}")
+    result |= metrics.report(words, descriptions)
     result |= {"model_sha256": files.sha256(path), "encoder": encoder, "versions": versions()}
     captions = {key: decoding.sentence(value) for key, value in words.items()}
     return [

@@ -83,7 +83,7 @@ def _is_kaggle(text: str) -> bool:
 
 
 def _kaggle_rows(text: str) -> Iterable[tuple[int, str, str]]:
-    reader = csv.reader(io.StringIO(text), skipinitialspace=True)
+    reader = csv.reader(io.StringIO(text))
     next(reader)
     for row in reader:
         if row:  # an unquoted comma inside a caption makes more than two fields

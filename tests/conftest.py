@@ -1,0 +1,76 @@
+"""Fixtures shared by the tests: the real dataset, a tiny one, photographs that are always there."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def flickr8k() -> Path:
+    """The folder that holds Flicker8k_Dataset/ and Flickr8k_text/, from the environment."""
+    folder = os.environ.get("FLICKR8K")
+    if not folder:
+        pytest.skip("FLICKR8K does not name a folder with the real dataset")
+    return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def photographs() -> list[np.ndarray]:
+    """Two real photographs that scikit-learn ships, uint8 (427, 640, 3)."""
+    from sklearn.datasets import load_sample_images
+
+    return load_sample_images().images
+
+
+@pytest.fixture
+def script():
+    """Run a script of the project as a user would, in a folder of its own."""
+
+    def run(name: str, *arguments, cwd: Path, check: int | None = 0, **keywords):
+        done = subprocess.run(
+            [sys.executable, str(REPOSITORY / name), *map(str, arguments)],
+            cwd=cwd,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            **keywords,
+        )
+        assert check is None or done.returncode == check, done.stdout + done.stderr
+        assert "Traceback" not in done.stderr
+        return done
+
+    return run
+
+
+CAPTIONS = {
+    "red": ["A red square .", "One red block !", "Red"],
+    "green": ["A green square .", "Some green grass , seen close"],
+    "blue": ["A blue square .", "The blue sky 's colour", "blue blue blue"],
+}
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Path:
+    """A dataset of 24 one-coloured pictures in the published layout: 16 train, 4 dev, 4 test."""
+    folder = tmp_path / "tiny"
+    pictures, texts = folder / "Flicker8k_Dataset", folder / "Flickr8k_text"
+    pictures.mkdir(parents=True)
+    texts.mkdir()
+    names, lines = [], []
+    for i in range(24):
+        colour = list(CAPTIONS)[i % 3]
+        name = f"{i:03d}_{colour}.jpg"
+        Image.new("RGB", (40 + i, 30), colour).save(pictures / name)
+        names.append(name)
+        lines += [f"{name}#{n}\t{text}" for n, text in enumerate(CAPTIONS[colour])]
+    (texts / "Flickr8k.token.txt").write_text("\n".join(lines) + "\n")
+    for split, part in (("train", names[:16]), ("dev", names[16:20]), ("test", names[20:])):
+        (texts / f"Flickr_8k.{split}Images.txt").write_text("\n".join(part) + "\n")
+    return folder

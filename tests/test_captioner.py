@@ -1,0 +1,194 @@
+"""The network, its file, and files of other years."""
+
+import json
+import zipfile
+
+import h5py
+import keras
+import numpy as np
+import pytest
+
+from captioning import captioner
+from captioning.captioner import Captioner
+from captioning.errors import CaptioningError
+
+RECORD = {"encoder": {"name": "random", "seed": 0}, "vocabulary_hash": "abc", "settings": {}}
+
+
+@pytest.fixture(scope="module")
+def network() -> keras.Model:
+    keras.utils.set_random_seed(0)
+    return captioner.build(dimension=12, vocabulary_size=30, max_length=7, units=16)
+
+
+def inputs(n=5, dimension=12, vocabulary=30, length=7):
+    random = np.random.default_rng(0)
+    features = random.normal(size=(n, dimension)).astype("float32")
+    prefixes = np.zeros((n, length), "int32")
+    for i in range(n):
+        prefixes[i, : i + 1] = random.integers(1, vocabulary, i + 1)
+    return features, prefixes
+
+
+def predict(network, batch):
+    return keras.ops.convert_to_numpy(network(batch, training=False))
+
+
+def test_output_is_a_distribution_over_the_vocabulary(network):
+    output = predict(network, inputs())
+    assert output.shape == (5, 30)
+    np.testing.assert_allclose(output.sum(axis=1), 1, rtol=1e-5)
+
+
+def test_padding_on_either_side_gives_the_same(network):
+    features, right = inputs()
+    left = np.stack([np.roll(row, -np.count_nonzero(row) % 7) for row in right])
+    assert left[0, 0] == 0
+    np.testing.assert_allclose(
+        predict(network, (features, left)), predict(network, (features, right)), rtol=1e-5
+    )
+
+
+def test_whole_captions_share_the_weights_and_give_every_prefix_at_once(network):
+    whole = captioner.build(12, 30, 7, units=16, whole_captions=True)
+    whole.set_weights(network.get_weights())
+    features, prefixes = inputs()
+    at_once = predict(whole, (features, prefixes[4:].repeat(5, 0)))  # a caption of 5 words
+    for t in range(5):
+        prefix = np.where(np.arange(7) <= t, prefixes[4:], 0).repeat(5, 0)
+        np.testing.assert_allclose(
+            predict(network, (features, prefix)), at_once[:, t], rtol=1e-4, atol=1e-7
+        )
+
+
+def test_the_file_carries_the_record_and_opens_in_plain_keras(network, tmp_path):
+    path = captioner.save(tmp_path / "model.keras", Captioner(network, RECORD))
+    loaded = captioner.load(path)
+    assert loaded.record == RECORD
+    assert (loaded.dimension, loaded.max_length, loaded.vocabulary_size) == (12, 7, 30)
+    expected = predict(network, inputs())
+    np.testing.assert_array_equal(predict(loaded.network, inputs()), expected)
+    plain = keras.saving.load_model(path)
+    np.testing.assert_array_equal(predict(plain, inputs()), expected)
+
+
+def test_any_layer_names_and_dimensions_load(tmp_path):
+    feature, prefix = keras.Input((9,)), keras.Input((4,))
+    image = keras.layers.Dense(8, activation="relu")(keras.layers.Dropout(0.3)(feature))
+    words = keras.layers.Embedding(11, 8, mask_zero=True)(prefix)
+    words = keras.layers.LSTM(8)(words)
+    merged = keras.layers.Dense(8, activation="relu")(keras.layers.add([image, words]))
+    output = keras.layers.Dense(11, activation="softmax")(merged)
+    foreign = keras.Model([feature, prefix], output)
+    foreign.save(tmp_path / "foreign.keras")
+    batch = inputs(3, 9, 11, 4)
+    loaded = captioner.load(tmp_path / "foreign.keras")
+    assert loaded.record == {}
+    np.testing.assert_array_equal(predict(loaded.network, batch), predict(foreign, batch))
+
+
+@pytest.mark.parametrize("names", ["plain", "odd"])
+def test_a_keras_2_h5_of_the_reference_loads_bit_for_bit(network, tmp_path, names):
+    path = tmp_path / "model-ep001-loss4.000-val_loss4.100.h5"
+    write_keras_2(path, network, odd_names=names == "odd")
+    loaded = captioner.load(path)
+    assert (loaded.dimension, loaded.max_length, loaded.vocabulary_size) == (12, 7, 30)
+    np.testing.assert_array_equal(predict(loaded.network, inputs()), predict(network, inputs()))
+
+
+def write_keras_2(path, network, odd_names=False):
+    """A whole-model .h5 as Keras 2.4 writes it: time_major, batch_input_shape, legacy nodes."""
+    prefix = "my_" if odd_names else ""
+    n = {k: prefix + k for k in ("input_2", "input_3", "embedding", "dropout", "dropout_1")}
+    n |= {k: prefix + k for k in ("dense", "lstm", "add", "dense_1", "dense_2")}
+
+    def layer(class_name, name, config, *sources):
+        nodes = [[[n[source], 0, 0, {}] for source in sources]] if sources else []
+        config = {"name": n[name], "trainable": True, "dtype": "float32"} | config
+        return {
+            "class_name": class_name, "config": config, "name": n[name], "inbound_nodes": nodes,
+        }  # fmt: skip
+
+    relu, softmax = {"units": 16, "activation": "relu"}, {"units": 30, "activation": "softmax"}
+    lstm = {
+        "units": 16, "activation": "tanh", "recurrent_activation": "sigmoid",
+        "time_major": False, "go_backwards": False, "implementation": 2,
+    }  # fmt: skip
+    found = [
+        layer("InputLayer", "input_3", {"batch_input_shape": [None, 7]}),
+        layer("InputLayer", "input_2", {"batch_input_shape": [None, 12]}),
+        layer("Embedding", "embedding", {"mask_zero": True, "input_dim": 30}, "input_3"),
+        layer("Dropout", "dropout", {"rate": 0.5}, "input_2"),
+        layer("Dropout", "dropout_1", {"rate": 0.5}, "embedding"),
+        layer("Dense", "dense", relu, "dropout"),
+        layer("LSTM", "lstm", lstm, "dropout_1"),
+        layer("Add", "add", {}, "dense", "lstm"),
+        layer("Dense", "dense_1", relu, "add"),
+        layer("Dense", "dense_2", softmax, "dense_1"),
+    ]
+    outputs = {"output_layers": [[n["dense_2"], 0, 0]], "input_layers": [[n["input_2"], 0, 0]]}
+    config = {"class_name": "Functional", "config": {"name": "model", "layers": found, **outputs}}
+    roles = {
+        "dense": "feature_dense", "embedding": "embedding", "lstm": "lstm",
+        "dense_1": "decoder", "dense_2": "scores",
+    }  # fmt: skip
+    with h5py.File(path, "w") as file:
+        file.attrs["keras_version"] = "2.4.0"
+        file.attrs["model_config"] = json.dumps(config)
+        for key, name in n.items():
+            group = file.create_group(f"model_weights/{name}")
+            arrays = network.get_layer(roles[key]).get_weights() if key in roles else []
+            weights = [f"{name}/variable:{i}" for i in range(len(arrays))]
+            group.attrs["weight_names"] = [w.encode() for w in weights]
+            for weight, array in zip(weights, arrays, strict=True):
+                group[weight] = array
+
+
+def refused(path, match):
+    with pytest.raises(CaptioningError, match=match) as caught:
+        captioner.load(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_files_that_are_no_captioner_are_refused(network, tmp_path):
+    refused(tmp_path / "none.keras", "found no file")
+    (tmp_path / "text.keras").write_text("hello")
+    refused(tmp_path / "text.keras", "another kind of file")
+    keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)]).save(tmp_path / "other.keras")
+    refused(tmp_path / "other.keras", "Sequential")
+    network.save_weights(tmp_path / "only.weights.h5")
+    refused(tmp_path / "only.weights.h5", "weights or other data only")
+    whole = captioner.save(tmp_path / "whole.keras", Captioner(network, RECORD)).read_bytes()
+    (tmp_path / "half.keras").write_bytes(whole[: len(whole) // 2])
+    refused(tmp_path / "half.keras", "another kind of file|cannot be read")
+
+
+def test_a_lambda_layer_is_refused_before_anything_is_built(network, tmp_path):
+    path = captioner.save(tmp_path / "model.keras", Captioner(network, RECORD))
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    config = json.loads(members["config.json"])
+    config["config"]["layers"][3]["class_name"] = "Lambda"
+    members["config.json"] = json.dumps(config).encode()
+    with zipfile.ZipFile(tmp_path / "evil.keras", "w") as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+    refused(tmp_path / "evil.keras", "Lambda")
+
+
+def test_an_h5_that_points_into_other_files_is_refused(network, tmp_path):
+    path = tmp_path / "model.h5"
+    write_keras_2(path, network)
+    with h5py.File(path, "a") as file:
+        file["model_weights/stolen"] = h5py.ExternalLink("/etc/passwd", "/")
+    refused(path, "points into other files")
+
+
+def test_features_of_another_encoder_are_refused(network):
+    model = Captioner(network, RECORD)
+    model.check_features(12, None)
+    model.check_features(12, {"name": "random", "seed": 0, "precision": "bfloat16"})
+    with pytest.raises(CaptioningError, match="features of 12 numbers, these have 13"):
+        model.check_features(13, None)
+    with pytest.raises(CaptioningError, match="these are of simclr"):
+        model.check_features(12, {"name": "simclr", "sha256": "00"})

@@ -1,0 +1,90 @@
+"""Layouts and splits."""
+
+import pytest
+
+from captioning import dataset, text
+from captioning.errors import CaptioningError
+
+
+def test_the_published_layout(tiny):
+    source = dataset.Dataset(tiny)
+    assert source.image_folder.name == "Flicker8k_Dataset"
+    assert source.caption_file.name == "Flickr8k.token.txt"
+    splits = dataset.splits(source, tiny)
+    assert [len(splits.ids[split]) for split in dataset.SPLITS] == [16, 4, 4]
+    assert splits.ids["train"][0] == "000_red"
+    assert not splits.made
+    assert not splits.overlaps
+
+
+def kaggle(folder, count):
+    (folder / "Images").mkdir(parents=True)
+    rows = [f"{i:04d}.jpg,A picture number {i}" for i in range(count)]
+    (folder / "captions.txt").write_text("\n".join(["image,caption", *rows]))
+    return dataset.Dataset(folder)
+
+
+def test_the_kaggle_layout_gets_a_seeded_split_that_later_scripts_find(tmp_path):
+    source = kaggle(tmp_path / "kaggle", 80)
+    first = dataset.splits(source, tmp_path / "work", seed=3)
+    again = dataset.splits(source, tmp_path / "work", seed=4)
+    assert (first.made, again.made) == (True, False)
+    assert first.ids == again.ids
+    assert [len(first.ids[split]) for split in dataset.SPLITS] == [60, 10, 10]
+    assert len(set().union(*first.ids.values())) == 80
+    assert dataset.splits(source, tmp_path / "other", seed=3).ids == first.ids
+    assert dataset.splits(source, tmp_path / "third", seed=4).ids != first.ids
+
+
+def test_kaggle_with_the_published_lists_uses_them(tmp_path):
+    source = kaggle(tmp_path, 8)
+    for split, number in (("train", 0), ("dev", 1), ("test", 2)):
+        (tmp_path / dataset.split_file_name(split)).write_text(f"{number:04d}.jpg\n")
+    assert dataset.splits(source, tmp_path / "work").ids == {
+        "train": ["0000"], "dev": ["0001"], "test": ["0002"],
+    }  # fmt: skip
+
+
+def test_split_of_flickr8ks_size_is_6000_1000_1000():
+    drawn = dataset.draw_splits(map(str, range(8000)), seed=0)
+    assert [len(drawn[split]) for split in dataset.SPLITS] == [6000, 1000, 1000]
+
+
+def test_split_lists_with_and_without_extensions_and_repetitions(tmp_path):
+    path = tmp_path / "list.txt"
+    path.write_bytes(b"\xef\xbb\xbfa.jpg\r\nb\r\n\r\na.jpg\r\n")
+    assert dataset.read_split(path) == ["a", "b"]
+
+
+def test_an_empty_split_list_is_refused(tmp_path):
+    (tmp_path / "list.txt").write_text("\n \n")
+    with pytest.raises(CaptioningError, match=r"list\.txt"):
+        dataset.read_split(tmp_path / "list.txt")
+
+
+def test_overlapping_splits_are_told(tiny):
+    train = tiny / "Flickr8k_text" / "Flickr_8k.trainImages.txt"
+    train.write_text(train.read_text() + "016_green.jpg\n")
+    (sentence,) = dataset.splits(dataset.Dataset(tiny), tiny).overlaps
+    assert "1 images are in both train and dev (such as 016_green)" in sentence
+
+
+def test_a_missing_list_is_named(tiny):
+    (tiny / "Flickr8k_text" / "Flickr_8k.devImages.txt").unlink()
+    with pytest.raises(CaptioningError, match=r"no Flickr_8k\.devImages\.txt"):
+        dataset.splits(dataset.Dataset(tiny), tiny)
+
+
+def test_missing_folders_are_named(tmp_path):
+    source = dataset.Dataset(tmp_path)
+    with pytest.raises(CaptioningError, match=r"Flickr8k\.token\.txt or captions\.txt"):
+        _ = source.caption_file
+    with pytest.raises(CaptioningError, match="folder of images"):
+        _ = source.image_folder
+
+
+def test_flickr8k_splits(flickr8k):
+    splits = dataset.splits(dataset.Dataset(flickr8k), flickr8k)
+    assert [len(splits.ids[split]) for split in dataset.SPLITS] == [6000, 1000, 1000]
+    captions, _ = text.parse_captions(dataset.Dataset(flickr8k).caption_file)
+    assert set().union(*splits.ids.values()) <= captions.keys()

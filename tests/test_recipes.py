@@ -1,0 +1,153 @@
+"""The two recipes teach the same network the same thing."""
+
+import keras
+import numpy as np
+import pytest
+
+from captioning import artifacts, recipes, text, training
+from captioning.captioner import load
+from captioning.tokenizer import Tokenizer
+
+WORDS = ["dog", "cat", "runs", "sits", "on", "the", "grass", "snow", "red", "blue"]
+
+
+def random_captions(images=20, seed=0) -> dict[str, list[str]]:
+    random = np.random.default_rng(seed)
+    return {
+        f"image{i}": [" ".join(random.choice(WORDS, random.integers(0, 8))) for _ in range(3)]
+        for i in range(images)
+    }
+
+
+@pytest.fixture(scope="module")
+def data() -> recipes.CaptionData:
+    descriptions = random_captions()
+    ids = {"train": list(descriptions)[:14], "dev": list(descriptions)[14:]}
+    descriptions["image15"].append(" ".join(WORDS * 2) + " unknown word")  # longer than in train
+    random = np.random.default_rng(1)
+    features = {key: random.normal(size=(1, 6)).astype("float32") for key in descriptions}
+    tokenizer = artifacts.fit_tokenizer(descriptions, ids["train"])
+    return recipes.CaptionData.prepare(ids, descriptions, features, tokenizer)
+
+
+def pairs(batches) -> list[tuple]:
+    """Every (feature, prefix without padding, next word) of an epoch, from either recipe."""
+    found = []
+    for i in range(len(batches)):
+        (features, inputs), targets = batches[i]
+        for feature, given, target in zip(features, inputs, targets, strict=True):
+            if np.ndim(target) == 0:
+                found.append((feature.tobytes(), tuple(given[given > 0].tolist()), int(target)))
+                continue
+            for t in np.flatnonzero(target):
+                prefix = tuple(given[: t + 1].tolist())
+                found.append((feature.tobytes(), prefix, int(target[t])))
+    return sorted(found)
+
+
+def reference_pairs(ids, descriptions, features, tokenizer, max_length) -> list[tuple]:
+    """The published loop: every prefix of every caption; too long prefixes lose their front."""
+    found = []
+    for key in ids:
+        for caption in descriptions[key]:
+            (sequence,) = tokenizer.texts_to_sequences([text.wrap(caption)])
+            for i in range(1, len(sequence)):
+                prefix = tuple(sequence[:i][-max_length:])
+                found.append((features[key][0].tobytes(), prefix, sequence[i]))
+    return sorted(found)
+
+
+@pytest.mark.parametrize("recipe", ["fast", "reference"])
+def test_every_pair_of_the_reference_once_an_epoch(recipe):
+    descriptions = random_captions()
+    descriptions["image3"].append(" ".join(WORDS * 2) + " zebra")
+    ids = list(descriptions)
+    features = {k: np.full((1, 2), i, "float32") for i, k in enumerate(ids)}
+    tokenizer = Tokenizer()
+    tokenizer.fit_on_texts(text.wrap(" ".join(WORDS)) for _ in range(2))  # zebra is unknown
+    max_length = 9
+    matrix = artifacts.stack_features(features, ids)
+    sequences = recipes.encode(ids, descriptions, tokenizer, max_length)
+    expected = reference_pairs(ids, descriptions, features, tokenizer, max_length)
+    assert sequences.target_count == len(expected)
+    if recipe == "fast":
+        batches = recipes.WholeCaptions(matrix, sequences, batch_size=5, seed=0)
+    else:
+        batches = recipes.Prefixes(matrix, sequences, max_length, batch_size=5, seed=0)
+    assert pairs(batches) == expected
+    first = [batches[i][1].tolist() for i in range(len(batches))]
+    batches.on_epoch_end()
+    assert pairs(batches) == expected
+    assert [batches[i][1].tolist() for i in range(len(batches))] != first  # shuffled anew
+
+
+def test_batches_hold_little_padding(data):
+    batches = recipes.WholeCaptions(data.train_features, data.train, batch_size=8, seed=0)
+    padding = sum((batches[i][1] == 0).sum() for i in range(len(batches)))
+    assert padding / data.train.target_count < 0.25  # 14 images; 1 % on Flickr8k
+
+
+def test_same_weights_same_loss(data):
+    """Dropout off, both recipes and a plain evaluation of every prefix agree."""
+    losses, weights = [], None
+    for recipe in ("fast", "reference"):
+        settings = {"recipe": recipe, "precision": "float32", "plateau": None}
+        keras.utils.set_random_seed(0)
+        model = recipes.compile_(data, settings, steps=1)
+        weights = weights or model.network.get_weights()
+        model.network.set_weights(weights)
+        for part in (0, 1):
+            losses.append(model.evaluate(data.batches(recipe, 4, 0)[part], verbose=0))
+    np.testing.assert_allclose(losses[:2], losses[2:], rtol=1e-5)
+
+
+def settings(**changes) -> dict:
+    base = {"recipe": "fast", "epochs": 4, "batch_size": 8, "precision": "float32", "seed": 3}
+    return base | {"plateau": None, "patience": None} | changes
+
+
+@pytest.mark.parametrize("recipe", ["fast", "reference"])
+def test_the_saved_network_gives_the_reported_loss(data, tmp_path, recipe):
+    best, *_ = recipes.train(data, settings(recipe=recipe, epochs=2), {"a": 1}, tmp_path)
+    saved = load(best)
+    assert saved.record == {"a": 1}
+    batches = recipes.Prefixes(data.dev_features, data.dev, data.max_length, 1000)
+    (features, prefixes), targets = batches[0]
+    probabilities = np.asarray(saved.network((features, prefixes)))
+    loss = -np.log(probabilities[np.arange(len(targets)), targets]).mean()
+    assert f"val_loss{loss:.3f}" in best.name
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"plateau": 1, "patience": 2, "epochs": 6}, {"recipe": "reference"}]
+)
+def test_interrupted_and_uninterrupted_end_with_equal_weights(data, tmp_path, changes):
+    class Killed(Exception):
+        pass
+
+    def kill(path, history):
+        if len(history) == 2:
+            raise Killed
+        return real(path, history)
+
+    real = training.write_history
+    whole = recipes.train(data, settings(**changes), {}, tmp_path / "whole")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "write_history", kill)  # epoch 2 trained, its state not written
+        with pytest.raises(Killed):
+            recipes.train(data, settings(**changes), {}, tmp_path / "parts")
+    parts = recipes.train(data, settings(**changes), {}, tmp_path / "parts", resume=True)
+    assert parts[0].name == whole[0].name
+    with np.load(whole[-1]) as expected, np.load(parts[-1]) as resumed:
+        for name in expected.files:
+            if name != "meta":  # holds times
+                np.testing.assert_array_equal(resumed[name], expected[name], err_msg=name)
+
+
+def test_bfloat16_trains_to_a_like_loss(data, tmp_path):
+    losses = []
+    for precision in ("float32", "bfloat16"):
+        model = recipes.compile_(data, settings(precision=precision), steps=100)
+        history = model.fit(data.batches("fast", 8, 0)[0], epochs=3, shuffle=False, verbose=0)
+        losses.append(history.history["loss"][-1])
+    assert losses[1] == pytest.approx(losses[0], rel=0.1)

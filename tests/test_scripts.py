@@ -1,0 +1,124 @@
+"""The numbered scripts as a user runs them."""
+
+import json
+import pickle
+import shutil
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+SCRIPTS = ["1_data_preprocessor.py", "2_train_IC_model.py", "3_BLEU.py", "4_tokenizer.py"]
+
+
+@pytest.mark.parametrize("name", [*SCRIPTS, "5_test.py"])
+def test_help_shows_a_command_to_run_and_loads_no_framework(script, tmp_path, name):
+    start = time.monotonic()
+    done = script(name, "--help", cwd=tmp_path, env={"PYTHONPROFILEIMPORTTIME": "1"})
+    assert f"python {name}" in done.stdout
+    assert "tensorflow" not in done.stderr
+    assert "keras" not in done.stderr
+    assert time.monotonic() - start < 60
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_wrong_usage_exits_with_2(script, tmp_path, name):
+    script(name, "--no-such-option", cwd=tmp_path, check=2)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("1_data_preprocessor.py", "Flickr8k.token.txt or captions.txt"),
+        ("2_train_IC_model.py", "python 1_data_preprocessor.py"),
+        ("3_BLEU.py", "descriptions.txt"),
+        ("4_tokenizer.py", "descriptions.txt"),
+    ],
+)
+def test_an_empty_folder_gets_one_sentence_and_exit_1(script, tmp_path, name, expected):
+    done = script(name, "--workdir", ".", cwd=tmp_path, check=1)
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1
+    assert expected in errors[0]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_pipeline_in_the_current_folder_without_arguments(script, tiny, photographs):
+    """Scripts 1 to 5 in order, on pictures of which one is broken and one has no caption."""
+    images = tiny / "Flicker8k_Dataset"
+    (images / "broken.jpg").write_bytes(b"\xff\xd8 not a picture")
+    Image.fromarray(photographs[0]).save(images / "uncaptioned.png")
+    (images / "016_green.jpg").unlink()  # a dev image
+
+    done = script(SCRIPTS[0], "--encoder", "random", cwd=tiny, check=3)
+    assert "skipped broken.jpg: not an image" in done.stderr
+    with open(tiny / "features.pkl", "rb") as file:
+        features = pickle.load(file)
+    assert len(features) == 24
+    assert {(f.shape, f.dtype.str) for f in features.values()} == {((1, 2048), "<f4")}
+    record = json.loads((tiny / "features.json").read_text())
+    assert (record["images"], record["dimension"]) == (24, 2048)
+    assert record["encoder"]["name"] == "random"
+    assert "000_red red square\n000_red one red block\n" in (tiny / "descriptions.txt").read_text()
+
+    done = script(SCRIPTS[1], "--epochs", "3", cwd=tiny)
+    assert "dev: 1 of 4 images have no features (016_green)" in done.stderr
+    assert "device: cpu" in done.stderr
+    assert (tiny / "history.csv").read_text().startswith("epoch,loss,val_loss")
+    assert Image.open(tiny / "curves.png").width > 100
+
+    done = script(SCRIPTS[2], cwd=tiny)
+    lines = [line for line in done.stdout.splitlines() if line.startswith("BLEU-")]
+    result = json.loads((tiny / "bleu-dev.json").read_text())
+    assert lines == [
+        f"BLEU-{n}: {score:f}"
+        for protocol in ("reference", "standard")
+        for n, score in enumerate(result[protocol], start=1)
+    ]
+    captions = json.loads((tiny / "captions-dev.json").read_text())
+    assert captions.keys() == {"017_blue", "018_red", "019_green"}
+    assert not any("startseq" in c or "endseq" in c for c in captions.values())
+
+    script(SCRIPTS[3], cwd=tiny)
+    done = script("5_test.py", "Flicker8k_Dataset", "--output", "captions.png", cwd=tiny, check=3)
+    said = dict(line.split("\t") for line in done.stdout.splitlines() if "\t" in line)
+    assert len(said) == 24
+    assert all(said[f"Flicker8k_Dataset/{key}.jpg"] == captions[key] for key in captions)
+    assert "wrote captions.png" in done.stdout.splitlines()[-1]
+    assert Image.open(tiny / "captions.png").width > 300
+
+    done = script(
+        "5_test.py", "Flicker8k_Dataset/018_red.jpg", "--json", "--encoder", "imagenet", cwd=tiny,
+        check=1,
+    )  # fmt: skip
+    assert "imagenet" in done.stderr
+
+    done = script(SCRIPTS[2], "--split", "test", "--dataset", "nowhere", cwd=tiny, check=1)
+    assert "nowhere" in done.stderr
+
+
+def test_a_split_without_features_is_an_error(script, tiny):
+    script(SCRIPTS[0], "--only", "descriptions", cwd=tiny)
+    random = np.random.default_rng(0)
+    features = {f"{i:03d}": random.normal(size=(1, 4)).astype("float32") for i in range(3)}
+    with open(tiny / "features.pkl", "wb") as file:
+        pickle.dump(features, file)
+    done = script(SCRIPTS[1], cwd=tiny, check=1)
+    assert "none of the 16 images of the train split has features" in done.stderr
+    done = script(SCRIPTS[2], "--split", "test", cwd=tiny, check=1)
+    assert "none of the 4 images of the test split has features" in done.stderr
+
+
+def test_kaggle_layout_gets_a_split_named_in_the_output(script, tiny, tmp_path):
+    kaggle = tmp_path / "kaggle"
+    shutil.copytree(tiny / "Flicker8k_Dataset", kaggle / "Images")
+    rows = [f"{path.name},A picture" for path in sorted((kaggle / "Images").iterdir())]
+    (kaggle / "captions.txt").write_text("\n".join(["image,caption", *rows]))
+    done = script(
+        SCRIPTS[0], "--only", "descriptions", "--dataset", kaggle, "--workdir", "work",
+        "--seed", "7", cwd=tmp_path,
+    )  # fmt: skip
+    assert "18/3/3 images (train/dev/test), drawn with seed 7 into work" in done.stderr
+    assert "Flickr_8k.devImages.txt" in done.stdout
+    script(SCRIPTS[3], "--dataset", kaggle, "--workdir", "work", cwd=tmp_path)

@@ -1,0 +1,100 @@
+"""The tokenizer equals the Keras Tokenizer of 2021."""
+
+import string
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from captioning import artifacts, dataset, text
+from captioning.errors import CaptioningError
+from captioning.tokenizer import Tokenizer
+
+ATTRIBUTES = ("word_counts", "word_docs", "index_docs", "word_index", "index_word")
+TEXTS = ["startseq dog runs endseq", "startseq the Dog, sees the cat endseq", "", "cat\tcat"]
+
+
+def keras_2021(**keywords):
+    module = pytest.importorskip(
+        "keras_preprocessing.text",
+        reason="keras-preprocessing 1.1.2, an optional development dependency, is not installed",
+    )
+    return module.Tokenizer(**keywords)
+
+
+def assert_equal(ours: Tokenizer, theirs, texts) -> None:
+    for name in ATTRIBUTES:
+        assert dict(getattr(ours, name)) == dict(getattr(theirs, name)), name
+    assert list(ours.word_index) == list(theirs.word_index)
+    assert ours.document_count == theirs.document_count
+    assert ours.texts_to_sequences(texts) == theirs.texts_to_sequences(texts)
+
+
+@pytest.mark.parametrize(
+    "keywords",
+    [{}, {"num_words": 3}, {"oov_token": "<unk>"}, {"lower": False}, {"char_level": True}],
+)
+def test_equals_keras_on_small_texts(keywords):
+    ours, theirs = Tokenizer(**keywords), keras_2021(**keywords)
+    for tokenizer in (ours, theirs):
+        tokenizer.fit_on_texts(TEXTS)
+    assert_equal(ours, theirs, [*TEXTS, "an unknown dog"])
+
+
+@given(st.lists(st.text(string.ascii_letters + " ,.-\t\n'é", max_size=20), max_size=8))
+def test_equals_keras_on_any_texts(texts):
+    ours, theirs = Tokenizer(), keras_2021()
+    for tokenizer in (ours, theirs):
+        tokenizer.fit_on_texts(texts)
+    assert_equal(ours, theirs, texts)
+
+
+def test_equals_keras_on_flickr8k(flickr8k):
+    source = dataset.Dataset(flickr8k)
+    descriptions = text.parse_descriptions(
+        text.format_descriptions(text.parse_captions(source.caption_file)[0])
+    )
+    ids = dataset.splits(source, flickr8k).ids["train"]
+    wrapped = [text.wrap(caption) for key in ids for caption in descriptions[key]]
+    ours = artifacts.fit_tokenizer(descriptions, ids)
+    assert ours.vocabulary_size == 7579
+    assert max(len(caption.split()) for caption in wrapped) == 34
+    assert sum(len(sequence) - 1 for sequence in ours.texts_to_sequences(wrapped)) == 306404
+    theirs = keras_2021()
+    theirs.fit_on_texts(wrapped)
+    assert_equal(ours, theirs, wrapped)
+
+
+def test_ids_fall_with_the_count_and_ties_keep_the_order_of_appearance():
+    tokenizer = Tokenizer()
+    tokenizer.fit_on_texts(["b a c", "c d"])
+    assert tokenizer.word_index == {"c": 1, "b": 2, "a": 3, "d": 4}
+    assert tokenizer.vocabulary_size == 5
+    assert tokenizer.sequences_to_texts([[1, 9, 4]]) == ["c d"]
+
+
+def test_rebuilt_from_a_state_that_lacks_attributes():
+    tokenizer = Tokenizer.from_state({"word_index": {"startseq": 1, "endseq": 2}})
+    assert tokenizer.texts_to_sequences(["startseq dog endseq"]) == [[1, 2]]
+    assert tokenizer.index_word == {1: "startseq", 2: "endseq"}
+
+
+@pytest.mark.parametrize("state", [{}, {"word_index": [1]}, {"word_index": {"a": "b"}}])
+def test_a_state_without_a_vocabulary_is_refused(state):
+    with pytest.raises(CaptioningError, match="word_index"):
+        Tokenizer.from_state(state)
+
+
+def test_a_captioner_of_another_vocabulary_is_refused():
+    tokenizer, other = Tokenizer(), Tokenizer()
+    tokenizer.fit_on_texts(["startseq dog endseq"])
+    other.fit_on_texts(["startseq cat endseq"])
+    tokenizer.check_fits(4, tokenizer.vocabulary_hash)
+    with pytest.raises(CaptioningError, match=r"5 ids.*4 ids"):
+        tokenizer.check_fits(5)
+    with pytest.raises(CaptioningError, match="another vocabulary"):
+        tokenizer.check_fits(4, other.vocabulary_hash)
+    tokenizer.fit_on_texts(["no start"])
+    other.word_index.pop("endseq")
+    with pytest.raises(CaptioningError, match="'endseq'"):
+        other.check_fits(4)
