@@ -170,7 +170,9 @@ def find_captioner(workdir: Path) -> Path:
             f"expected a captioner (model-ep….keras or .h5) in {workdir.resolve()}, found none; "
             "train one with python 2_train_IC_model.py or name one with --model"
         )
-    return min(paths, key=lambda path: (_val_loss(path), path.name))
+    losses = {path: val_loss(path) for path in paths}
+    named = [path for path in paths if losses[path] is not None]
+    return min(named or paths, key=lambda path: (losses[path], path.name))
 
 
 def _captioners(folder: Path) -> list[Path]:
@@ -184,9 +186,10 @@ def _captioners(folder: Path) -> list[Path]:
     ]
 
 
-def _val_loss(path: Path) -> float:
+def val_loss(path: Path) -> float | None:
+    """The loss on dev that a checkpoint's name tells: 3.415 of model-ep011-…-val_loss3.415.h5."""
     match = _VAL_LOSS.search(path.name)
-    return float(match[1]) if match else float("inf")
+    return float(match[1]) if match else None
 
 
 def _existing(path: str | os.PathLike, command: str) -> Path:

@@ -1,0 +1,45 @@
+# make demo: set up, run the whole pipeline on a rendered dataset.   make test: set up, run the tests.
+PYTHON ?= python3
+VENV := .venv
+PY := $(VENV)/bin/python
+DEMO := demo_work
+DEMO_ARGS := --dataset $(DEMO)/scenes --workdir $(DEMO)
+
+.PHONY: setup setup-torch demo test lint clean
+
+setup: $(VENV)/.installed
+
+$(VENV)/.installed: requirements.txt requirements-dev.txt constraints.txt
+	$(PYTHON) -c "import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14) and 'Python 3.11 to 3.13 is needed, this is ' + sys.version.split()[0] + '; name one with make PYTHON=python3.12')"
+	$(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements.txt -r requirements-dev.txt -c constraints.txt
+	touch $@
+
+setup-torch: setup  # the tests that compare with PyTorch skip without it
+	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements-torch.txt
+
+demo: setup
+	rm -rf $(DEMO)
+	$(PY) -m captioning.scenes $(DEMO)/scenes
+	$(PY) 1_data_preprocessor.py $(DEMO_ARGS) --encoder random
+	$(PY) 2_train_IC_model.py $(DEMO_ARGS)
+	$(PY) 3_BLEU.py $(DEMO_ARGS) --split test
+	$(PY) 4_tokenizer.py $(DEMO_ARGS)
+	@echo; echo "The same captioner on shuffled features: images and captions mismatched"
+	$(PY) -m captioning.baselines shuffled $(DEMO_ARGS)
+	$(PY) 2_train_IC_model.py --dataset $(DEMO)/scenes --workdir $(DEMO)/shuffled
+	$(PY) 3_BLEU.py --dataset $(DEMO)/scenes --workdir $(DEMO)/shuffled --split test
+	@echo; echo "Captions of held-out scenes"
+	$(PY) 5_test.py $$(head -12 $(DEMO)/scenes/Flickr8k_text/Flickr_8k.testImages.txt | sed 's|^|$(DEMO)/scenes/Flicker8k_Dataset/|') --workdir $(DEMO) --output $(DEMO)/captions.png
+	@echo; echo "With the right features ($(DEMO)) and with those of other pictures (shuffled):"
+	@$(PY) -m captioning.results $(DEMO) $(DEMO)/shuffled --split test
+
+test: setup
+	$(PY) -m pytest
+
+lint: setup
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+
+clean:
+	rm -rf $(VENV) $(DEMO)

@@ -1,0 +1,111 @@
+"""Files that pass between scripts."""
+
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from captioning import artifacts, files, pickles, results
+from captioning.errors import CaptioningError
+from captioning.tokenizer import Tokenizer
+
+FEATURES = {f"image{i}": np.full((1, 5), i, "float32") for i in range(3)}
+
+
+def test_features_are_the_references_and_load_by_plain_pickle(tmp_path):
+    record = {"encoder": {"name": "random"}}
+    paths = artifacts.save_features(tmp_path, FEATURES, record)
+    assert [path.name for path in paths] == ["features.pkl", "features.json"]
+    with open(paths[0], "rb") as file:
+        plain = pickle.load(file)
+    assert list(plain) == list(FEATURES)
+    assert all((plain[key] == FEATURES[key]).all() for key in FEATURES)
+    features, encoder = artifacts.load_features(tmp_path)
+    assert encoder == {"name": "random"}
+    np.testing.assert_array_equal(
+        artifacts.stack_features(features, ["image2", "image0"])[:, 0], [2, 0]
+    )
+
+
+def test_features_of_other_programs_need_no_record(tmp_path):
+    flat = {"a": np.arange(4.0), "b": np.ones(4)}  # one-dimensional, float64
+    (tmp_path / "features.pkl").write_bytes(pickle.dumps(flat))
+    features, encoder = artifacts.load_features(tmp_path)
+    assert encoder is None
+    assert {(f.shape, f.dtype.str) for f in features.values()} == {((1, 4), "<f4")}
+
+
+@pytest.mark.parametrize(
+    ("value", "match"),
+    [
+        ({}, "found none"),
+        ([1], "expected a dictionary"),
+        ({"a": "text"}, "'a' → str"),
+        ({"a": np.ones(3), "b": np.ones(4)}, r"expected 3 numbers .* shape \(4,\) for b"),
+    ],
+)
+def test_other_contents_are_refused(tmp_path, value, match):
+    pickles.dump(tmp_path / "features.pkl", value)
+    with pytest.raises(CaptioningError, match=match):
+        artifacts.load_features(tmp_path)
+
+
+def test_tokenizer_survives_the_file_and_opens_by_plain_pickle(tmp_path):
+    tokenizer = Tokenizer()
+    tokenizer.fit_on_texts(["startseq two dogs endseq", "dogs"])
+    path = artifacts.save_tokenizer(tmp_path / "tokenizer.pkl", tokenizer)
+    for loaded in (artifacts.load_tokenizer(path), pickle.loads(path.read_bytes())):
+        assert type(loaded) is Tokenizer
+        assert vars(loaded) == vars(tokenizer)
+    pickles.dump(path, {"word_index": {}})
+    with pytest.raises(CaptioningError, match="expected a Keras tokenizer, found dict"):
+        artifacts.load_tokenizer(path)
+
+
+def test_the_captioner_with_the_lowest_val_loss_is_chosen(tmp_path):
+    for name in (
+        "model-ep001-loss4.000-val_loss3.900.keras",
+        "model-ep002-loss3.000-val_loss3.415.h5",
+        "model-ep003-loss2.000-val_loss10.2.keras",
+        "other.keras",
+        "encoder.weights.h5",
+        "model-val_loss1.0.txt",
+    ):
+        (tmp_path / name).touch()
+    assert artifacts.find_captioner(tmp_path).name == "model-ep002-loss3.000-val_loss3.415.h5"
+    with pytest.raises(CaptioningError, match=r"2_train_IC_model\.py"):
+        artifacts.find_captioner(tmp_path / "empty")
+
+
+def test_a_captioner_in_the_current_folder_comes_before_the_shipped_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(artifacts, "PRETRAINED", tmp_path / "shipped")
+    assert artifacts.default_workdir() == Path()  # neither: the message will name this folder
+    (tmp_path / "shipped").mkdir()
+    (tmp_path / "shipped" / "captioner.keras").touch()
+    assert artifacts.default_workdir() == tmp_path / "shipped"
+    (tmp_path / "mine.h5").touch()
+    assert artifacts.default_workdir() == Path()
+
+
+def test_usable_ids_names_what_is_missing(capsys):
+    descriptions = {"image0": ["a"], "image1": ["b"], "lost": ["c"]}
+    ids = ["image0", "image1", "image2", "lost"]
+    assert artifacts.usable_ids("dev", ids, descriptions, FEATURES) == ["image0", "image1"]
+    said = capsys.readouterr().err
+    assert "1 of 4 images have no captions (image2)" in said
+    assert "1 of 4 images have no features (lost)" in said
+    with pytest.raises(CaptioningError, match="none of the 1 images of the test split"):
+        artifacts.usable_ids("test", ["lost"], descriptions, FEATURES)
+
+
+def test_results_table(tmp_path):
+    scores = {"reference": [0.5, 0.4, 0.3, 0.2], "standard": [0.4, 0.3, 0.2, 0.1234]}
+    run = tmp_path / "run"
+    model = "model-ep001-loss4.000-val_loss3.900.keras"
+    files.write_json(run / "bleu-dev.json", scores | {"model": f"x/{model}"})
+    row = "| run | 3.9 | 0.500 / 0.400 / 0.300 / 0.200 | 0.400 / 0.300 / 0.200 / 0.123 |"
+    assert results.table([run], "dev").splitlines()[-1] == row
+    with pytest.raises(CaptioningError, match="bleu-test"):
+        results.table([run], "test")

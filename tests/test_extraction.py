@@ -1,0 +1,94 @@
+"""Features of a folder: resuming, broken files, ids."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from captioning import extraction, images
+from captioning.errors import CaptioningError
+
+
+class MeanColour:
+    """An encoder that needs no network: the mean of each channel."""
+
+    size = 8
+    record = {"name": "mean"}  # noqa: RUF012
+    seen = 0
+
+    def extract(self, pixels):
+        self.seen += len(pixels)
+        return pixels.mean(axis=(1, 2)).astype("float32")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "images").mkdir()
+    for i in range(50):
+        Image.new("RGB", (20, 10), (i, 2 * i, 3 * i)).save(tmp_path / "images" / f"{i:02d}.png")
+    return tmp_path / "images"
+
+
+def extract(folder, encoder=None, batch_size=2):
+    encoder = encoder or MeanColour()
+    workdir = folder.parent / "work"
+    return extraction.extract(encoder, images.list_files(folder), batch_size, workdir)
+
+
+def test_every_image_whatever_its_extension(folder):
+    (folder / "07.png").rename(folder / "07.weird")
+    features, skipped = extract(folder)
+    assert list(features) == [f"{i:02d}" for i in range(50)]
+    assert skipped == {}
+    for i in range(50):
+        np.testing.assert_array_equal(features[f"{i:02d}"], [[i, 2 * i, 3 * i]])
+
+
+def test_broken_and_duplicate_files_cost_only_themselves(folder):
+    (folder / "03.png").write_bytes((folder / "03.png").read_bytes()[:40])
+    (folder / "04.png").write_bytes(b"")
+    (folder / "05.txt").write_text("notes")
+    (folder / "06.jpg").write_bytes((folder / "08.png").read_bytes())
+    (folder / ".hidden").write_text("x")
+    (folder / "folder").mkdir()
+    features, skipped = extract(folder)
+    assert skipped["04.png"] == "an empty file"
+    assert skipped["05.txt"] == "has the id of 05.png, which is used instead"
+    assert skipped["06.png"] == "has the id of 06.jpg, which is used instead"
+    assert skipped.keys() == {"03.png", "04.png", "05.txt", "06.png"}
+    assert len(features) == 48
+    np.testing.assert_array_equal(features["06"], features["08"])
+
+
+def test_an_interrupted_run_goes_on_and_ends_the_same(folder):
+    whole, _ = extract(folder)
+    extraction.forget(folder.parent / "work")
+
+    class Interrupted(MeanColour):
+        def extract(self, pixels):
+            if self.seen >= 40:
+                raise KeyboardInterrupt
+            return super().extract(pixels)
+
+    with pytest.raises(KeyboardInterrupt):
+        extract(folder, Interrupted())
+    Image.new("RGB", (20, 10), "white").save(folder / "00.png")  # changed since: done again
+    encoder = MeanColour()
+    resumed, _ = extract(folder, encoder)
+    assert encoder.seen == 50 - 32 + 1  # a piece holds 16 batches of 2
+    assert list(resumed) == list(whole)
+    np.testing.assert_array_equal(resumed["00"], [[255, 255, 255]])
+    assert all((resumed[key] == whole[key]).all() for key in list(whole)[1:])
+
+
+def test_another_encoder_starts_anew(folder):
+    extract(folder)
+    other = MeanColour()
+    other.record = {"name": "other"}
+    extract(folder, other)
+    assert other.seen == 50
+
+
+def test_a_folder_without_images_is_an_error(tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(CaptioningError, match="expected images"):
+        extract(tmp_path / "empty")
