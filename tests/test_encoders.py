@@ -63,54 +63,14 @@ def random_norm(generator: np.random.Generator, filters: int) -> dict[str, np.nd
 def torch_resnet50():
     """ResNet-50 v1.5 in PyTorch with torchvision's names, random weights and statistics."""
     torch = pytest.importorskip("torch", reason="PyTorch, the reference, is not installed")
-    nn = torch.nn
-
-    class Bottleneck(nn.Module):
-        def __init__(self, channels, filters, stride):
-            super().__init__()
-            self.conv1 = nn.Conv2d(channels, filters, 1, bias=False)
-            self.bn1 = nn.BatchNorm2d(filters)
-            self.conv2 = nn.Conv2d(filters, filters, 3, stride, 1, bias=False)
-            self.bn2 = nn.BatchNorm2d(filters)
-            self.conv3 = nn.Conv2d(filters, 4 * filters, 1, bias=False)
-            self.bn3 = nn.BatchNorm2d(4 * filters)
-            self.downsample = nn.Identity()
-            if channels != 4 * filters:
-                self.downsample = nn.Sequential(
-                    nn.Conv2d(channels, 4 * filters, 1, stride, bias=False),
-                    nn.BatchNorm2d(4 * filters),
-                )
-
-        def forward(self, x):
-            y = self.bn1(self.conv1(x)).relu()
-            y = self.bn2(self.conv2(y)).relu()
-            return (self.bn3(self.conv3(y)) + self.downsample(x)).relu()
-
-    class ResNet50(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.conv1 = nn.Conv2d(3, 64, 7, 2, 3, bias=False)
-            self.bn1 = nn.BatchNorm2d(64)
-            channels = 64
-            for number, (filters, blocks, stride) in enumerate(GROUPS, 1):
-                group = nn.Sequential()
-                for block in range(blocks):
-                    group.append(Bottleneck(channels, filters, stride if block == 0 else 1))
-                    channels = 4 * filters
-                self.add_module(f"layer{number}", group)
-
-        def forward(self, x):
-            x = nn.functional.max_pool2d(self.bn1(self.conv1(x)).relu(), 3, 2, 1)
-            for group in (self.layer1, self.layer2, self.layer3, self.layer4):
-                x = group(x)
-            return x.mean((2, 3))
+    from benchmarks.pytorch_resnet50 import ResNet50
 
     torch.manual_seed(0)
     generator = np.random.default_rng(0)
     network = ResNet50().eval()
     with torch.no_grad():
         for module in network.modules():
-            if isinstance(module, nn.BatchNorm2d):
+            if isinstance(module, torch.nn.BatchNorm2d):
                 values = random_norm(generator, module.num_features)
                 mine = (module.weight, module.bias, module.running_mean, module.running_var)
                 for tensor, value in zip(mine, values.values(), strict=True):

@@ -1,0 +1,146 @@
+"""Features of pictures: our encoder beside PyTorch one picture at a time, the reference's way.
+
+    python benchmarks/features.py --images Flicker8k_Dataset
+
+ResNet-50 at 224×224, all stages in one run; of several rounds the fastest counts, because other
+programs only ever add time. Without --images, JPEGs of the size of Flickr8k's are made up.
+"""
+
+import argparse
+import dataclasses
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from captioning import console, images
+
+SIZE = 224
+BATCH = 32
+MATRIX = 4096  # rows and columns of the product that measures the machine
+
+
+@dataclasses.dataclass
+class Stage:
+    """Something timed: `run()` handles `count` pictures, in the best round in `seconds`."""
+
+    name: str
+    run: Callable[[], object]
+    count: int
+    precision: str | None = None
+    seconds: float = float("inf")
+
+
+def main() -> None:
+    parser = console.parser(__doc__)
+    parser.add_argument("--images", type=Path, help="folder of pictures (default: made up)")
+    parser.add_argument("--count", type=console.positive_int, default=64, help="of pictures")
+    parser.add_argument("--rounds", type=console.positive_int, default=3)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        if arguments.images is None:
+            make_photos(Path(scratch), arguments.count)
+        paths = images.list_files(arguments.images or scratch)[: arguments.count]
+        benchmark(paths, arguments)
+
+
+def benchmark(paths: Sequence[Path], arguments: argparse.Namespace) -> None:
+    """Run all stages in turn, `rounds` times, and print the table."""
+    from captioning import encoders
+
+    pixels = np.stack([images.load_array(path, SIZE) for path in paths[:BATCH]])
+    stages = [Stage("decoding alone", lambda: list(images.batches(paths, SIZE, BATCH)), len(paths))]
+    peaks = {}
+    for precision in encoders.PRECISIONS:
+        encoder = encoders.load("random", precision=precision)
+        network = lambda encoder=encoder: encoder.extract(pixels)  # noqa: E731
+        whole = lambda encoder=encoder: features(encoder, paths)  # noqa: E731
+        stages.append(Stage(f"network alone, {precision}", network, len(pixels), precision))
+        stages.append(Stage(f"files to features, {precision}", whole, len(paths), precision))
+        peaks[precision] = Stage(precision, matrix_product(precision), 1)
+    flop = operations(encoder.network)
+    plain = pytorch_one_at_a_time(paths)
+    if plain:
+        stages.append(Stage("files to features, PyTorch", plain, len(paths)))
+    for _ in range(1 + arguments.rounds):  # the first compiles and fills the file cache
+        for stage in (*stages, *peaks.values()):
+            start = time.perf_counter()
+            stage.run()
+            stage.seconds = min(stage.seconds, time.perf_counter() - start)
+
+    print(f"{len(paths)} pictures, {flop / 1e9:.2f} GFLOP each")
+    rates = {name: 2 * MATRIX**3 / stage.seconds for name, stage in peaks.items()}
+    for name, rate in rates.items():
+        print(f"matrix product of {MATRIX} rows, {name}: {rate / 1e9:.0f} GFLOP/s")
+    print(f"{'stage':32} {'images/s':>9} {'ms/image':>9} {'of peak':>8} {'× PyTorch':>10}")
+    for stage in stages:
+        each = stage.seconds / stage.count
+        share = f"{flop / each / rates[stage.precision]:.0%}" if stage.precision else ""
+        ratio = f"{stages[-1].seconds / len(paths) / each:.2f}" if plain and stage.precision else ""
+        print(f"{stage.name:32} {1 / each:9.1f} {each * 1e3:9.2f} {share:>8} {ratio:>10}")
+
+
+def features(encoder, paths: Sequence[Path]) -> list[np.ndarray]:
+    """What 1_data_preprocessor.py does between the files it reads and the one it writes."""
+    return [encoder.extract(batch.pixels) for batch in images.batches(paths, SIZE, BATCH)]
+
+
+def pytorch_one_at_a_time(paths: Sequence[Path]) -> Callable[[], object] | None:
+    """The reference's loop: open, resize, standardise, one forward pass a picture."""
+    try:
+        import torch
+
+        from benchmarks.pytorch_resnet50 import ResNet50
+    except ImportError:
+        console.note("PyTorch is not installed, so nothing to compare with: pip install torch")
+        return None
+    network = ResNet50().eval()
+    mean = torch.tensor([0.485, 0.456, 0.406])[:, None, None]
+    std = torch.tensor([0.229, 0.224, 0.225])[:, None, None]
+
+    def feature(path: Path) -> np.ndarray:
+        picture = Image.open(path).resize((SIZE, SIZE), Image.Resampling.BILINEAR)
+        x = torch.from_numpy(np.array(picture)).permute(2, 0, 1).contiguous().float() / 255
+        with torch.no_grad():
+            return network(((x - mean) / std)[None]).numpy()
+
+    return lambda: [feature(path) for path in paths]
+
+
+def matrix_product(precision: str) -> Callable[[], object]:
+    """A square product in TensorFlow: as fast as this machine multiplies."""
+    import tensorflow as tf
+
+    matrix = tf.cast(tf.random.normal((MATRIX, MATRIX)), precision)
+    return lambda: tf.linalg.matmul(matrix, matrix).numpy()
+
+
+def operations(network) -> int:
+    """Additions and multiplications of a network's convolutions for one picture."""
+    total = 0
+    for layer in network.layers:
+        if hasattr(layer, "layers"):
+            total += operations(layer)
+        elif hasattr(layer, "kernel"):
+            total += 2 * int(np.prod(layer.kernel.shape)) * int(np.prod(layer.output.shape[1:3]))
+    return total
+
+
+def make_photos(folder: Path, count: int) -> None:
+    """JPEGs of 500×375 with the detail, and so the decoding time, of photographs."""
+    generator = np.random.default_rng(0)
+    for i in range(count):
+        coarse = generator.integers(0, 256, (24, 32, 3), np.uint8)
+        picture = np.asarray(Image.fromarray(coarse).resize((500, 375), Image.Resampling.BICUBIC))
+        noisy = picture + generator.normal(0, 8, picture.shape)
+        image = Image.fromarray(noisy.clip(0, 255).astype(np.uint8))
+        image.save(folder / f"{i:05d}.jpg", quality=90)
+
+
+if __name__ == "__main__":
+    main()
