@@ -38,11 +38,12 @@ def list_files(folder: str | os.PathLike) -> list[Path]:
     return [path for path in paths if not path.is_dir()]
 
 
-def load_rgb(path: str | os.PathLike) -> Image.Image:
+def load_rgb(path: str | os.PathLike, at_least: int | None = None) -> Image.Image:
     """Decode a picture of any mode to 8-bit RGB, upright.
 
     The first frame of an animation; EXIF orientation applied; transparency over white; 16-bit
-    and float samples scaled to 8 bits.
+    and float samples scaled to 8 bits. With `at_least`, a JPEG may come at a half, a quarter or
+    an eighth of its size, decoded as much faster, while both sides keep that many pixels.
 
     Raises:
         UnreadableImage: with the reason, for anything that is not a whole picture.
@@ -54,6 +55,8 @@ def load_rgb(path: str | os.PathLike) -> Image.Image:
                 raise UnreadableImage(
                     f"{width}×{height} pixels, more than the {MAX_PIXELS:,} accepted"
                 )
+            if at_least:
+                image.draft(None, (at_least, at_least))
             return _to_rgb(ImageOps.exif_transpose(image))
     except UnreadableImage:
         raise

@@ -1,0 +1,123 @@
+"""Jigsaw batches: `DataGenerator` beside loops over images and tiles that do the same work.
+
+    python benchmarks/jigsaw_batches.py [FILE.hdf5]
+
+All read the same 256-pixel pictures from HDF5 (random ones without a file) and take turns; of
+several rounds the fastest counts, because other programs only ever add time.
+"""
+
+import os
+import platform
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repository
+
+import h5py
+import numpy as np
+
+from captioning import hdf5
+from jigsaw.DataGenerator import DataGenerator
+from jigsaw.hamming_set import maximal_hamming
+
+IMAGES, BATCH, ROUNDS = 512, 64, 5
+GRAY, LUMINANCE = 0.3, [0.299, 0.587, 0.114]
+
+
+def reference_puzzle(image: np.ndarray, permutation: np.ndarray, rng) -> np.ndarray:
+    """A puzzle laid out as in the reference, float32 (64, 64, 3, 9): one axis for the tiles."""
+    image = image.astype(np.float32)
+    if rng.random() < GRAY:
+        image = np.stack([np.rint(image @ LUMINANCE)] * 3, axis=-1)
+    tiles = np.zeros((64, 64, 3, 9), np.float32)
+    for tile, pixels in enumerate(cut_tiles(image, rng)):
+        deviation = pixels.std()
+        if deviation > 0:
+            tiles[:, :, :, permutation[tile]] = (pixels - pixels.mean()) / deviation
+    return tiles
+
+
+def lean_puzzle(image: np.ndarray, permutation: np.ndarray, rng) -> np.ndarray:
+    """The same, in bytes up to the last step and one tile behind the other: (9, 64, 64, 3)."""
+    if rng.random() < GRAY:
+        image = np.stack([np.rint(image @ LUMINANCE).astype(np.uint8)] * 3, axis=-1)
+    tiles = np.zeros((9, 64, 64, 3), np.float32)
+    for tile, pixels in enumerate(cut_tiles(image, rng)):
+        deviation = pixels.std()
+        if deviation > 0:
+            tiles[permutation[tile]] = (pixels - pixels.mean()) / deviation
+    return tiles
+
+
+def cut_tiles(image: np.ndarray, rng) -> list[np.ndarray]:
+    """Shift the channels, crop, and take a tile at random from each cell of the grid."""
+    shifted = np.empty((252, 252, 3), image.dtype)
+    for channel in range(3):
+        y, x = rng.integers(5, size=2)
+        shifted[:, :, channel] = image[y : y + 252, x : x + 252, channel]
+    top, left = rng.integers(252 - 225 + 1, size=2)
+    crop = shifted[top : top + 225, left : left + 225]
+    tiles = []
+    for row in range(3):
+        for column in range(3):
+            y, x = rng.integers(75 - 64 + 1, size=2)
+            y, x = y + 75 * row, x + 75 * column
+            tiles.append(crop[y : y + 64, x : x + 64])
+    return tiles
+
+
+def loop(dataset: h5py.Dataset, permutations: np.ndarray, make_puzzle) -> None:
+    rng = np.random.default_rng(0)
+    order = rng.permutation(IMAGES)
+    for start in range(0, IMAGES, BATCH):
+        labels = rng.integers(len(permutations), size=BATCH)
+        rows = zip(order[start : start + BATCH], permutations[labels], strict=True)
+        np.array([make_puzzle(dataset[row], permutation, rng) for row, permutation in rows])
+
+
+def generate(path: str, permutations: np.ndarray, threads: int) -> None:
+    generator = DataGenerator(hdf5.Images(path), permutations, BATCH, workers=threads)
+    for index in range(len(generator)):
+        generator[index]
+
+
+def benchmark(path: str) -> None:
+    permutations, cores = maximal_hamming.choose(100), os.cpu_count()
+    dataset = h5py.File(path)["train_img"]
+    ways = {
+        "loop, laid out as in the reference": lambda: loop(dataset, permutations, reference_puzzle),
+        "loop, lean": lambda: loop(dataset, permutations, lean_puzzle),
+        "DataGenerator, 1 worker": lambda: generate(path, permutations, 1),
+        f"DataGenerator, {cores} workers": lambda: generate(path, permutations, cores),
+    }
+    seconds = dict.fromkeys(ways, float("inf"))
+    for _ in range(ROUNDS):
+        for name, way in ways.items():
+            start = time.perf_counter()
+            way()
+            seconds[name] = min(seconds[name], time.perf_counter() - start)
+    print(f"{IMAGES} pictures, batches of {BATCH}, {platform.machine()}, {cores} cores")
+    plain, lean = list(seconds.values())[:2]
+    for name, taken in seconds.items():
+        speed = f"{IMAGES / taken:7.0f} images/s"
+        print(f"{name:36}{speed}{plain / taken:7.1f} ×{lean / taken:7.1f} ×")
+
+
+def main() -> None:
+    """Copy the pictures, or draw random ones, into a file of the benchmark's own."""
+    with tempfile.TemporaryDirectory() as folder:
+        if len(sys.argv) > 1:
+            pixels = hdf5.Images(sys.argv[1])[:IMAGES]
+        else:
+            shape = (IMAGES, 256, 256, 3)
+            pixels = np.random.default_rng(0).integers(256, size=shape, dtype=np.uint8)
+        path = os.path.join(folder, "images.hdf5")
+        with h5py.File(path, "w") as file:
+            file.create_dataset("train_img", data=pixels, chunks=(1, *pixels.shape[1:]))
+        benchmark(path)
+
+
+if __name__ == "__main__":
+    main()
