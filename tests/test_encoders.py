@@ -3,7 +3,6 @@
 import argparse
 import dataclasses
 import json
-import os
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -13,7 +12,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
-from sklearn.datasets import load_sample_images
 
 from captioning import checkpoints, encoders, files, images, networks, weights
 from captioning.errors import CaptioningError
@@ -32,9 +30,9 @@ def assert_close(ours: np.ndarray, reference: np.ndarray, tolerance: float = 1e-
 
 
 @pytest.fixture(scope="module")
-def photos() -> np.ndarray:
+def photos(photographs) -> np.ndarray:
     """Two photographs, uint8 (2, 224, 224, 3)."""
-    pictures = (Image.fromarray(pixels) for pixels in load_sample_images().images)
+    pictures = (Image.fromarray(pixels) for pixels in photographs)
     return np.stack([np.asarray(p.resize((224, 224), Image.BILINEAR)) for p in pictures])
 
 
@@ -140,15 +138,13 @@ def test_features_are_those_of_pytorch(
     assert_close(encoder.extract(photos), torch_features(torch_resnet50, photos, mean, std))
 
 
-def test_flickr8k_features_are_the_reference_s(torch_resnet50, tmp_path):
+def test_flickr8k_features_are_the_reference_s(flickr8k, torch_resnet50, tmp_path):
     """From the file on: Pillow's bilinear resize without crop, /255, mean and deviation."""
-    if "FLICKR8K" not in os.environ:
-        pytest.skip("FLICKR8K, the folder of the dataset, is not set")
     import torch
 
     torch.save(torch_resnet50.state_dict(), tmp_path / "resnet50.pth")
     encoder = encoders.load(tmp_path / "resnet50.pth")
-    paths = sorted(Path(os.environ["FLICKR8K"]).glob("**/*.jpg"))[:4]
+    paths = sorted(flickr8k.glob("**/*.jpg"))[:4]
     pictures = (
         Image.open(path).convert("RGB").resize((224, 224), Image.BILINEAR) for path in paths
     )
