@@ -52,7 +52,7 @@ def _greedy_ids(captioner: Captioner, tokenizer: Tokenizer, features: np.ndarray
     """Word ids (n, at most max_length); what follows the end of a caption is 0."""
     network = captioner.network
     layer = network.get_layer
-    cell, scores = layer("lstm").cell, layer("scores")
+    cell, scores, embeddings = layer("lstm").cell, layer("scores"), layer("embedding").embeddings
     image = layer("feature_dense")(features)  # (n, units)
     state = [ops.zeros_like(image), ops.zeros_like(image)]
     going = np.arange(len(features))  # rows whose captions have not ended
@@ -60,7 +60,7 @@ def _greedy_ids(captioner: Captioner, tokenizer: Tokenizer, features: np.ndarray
     ids = np.zeros((len(features), captioner.max_length), np.int32)
     ends = [0, tokenizer.word_index[END]]
     for step in range(captioner.max_length):
-        hidden, state = cell(layer("embedding")(word), state)
+        hidden, state = cell(ops.take(embeddings, word, axis=0), state)
         merged = layer("decoder")(image + hidden)
         word = ops.convert_to_numpy(ops.argmax(scores(merged), axis=-1))  # softmax keeps the order
         ids[going, step] = word

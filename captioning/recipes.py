@@ -225,7 +225,8 @@ class CaptionData:
     def standardised(self) -> tuple["CaptionData", "Standardisation"]:
         """The same with train features of zero mean and unit deviation, and how to undo it."""
         mean, deviation = self.train_features.mean(axis=0), self.train_features.std(axis=0)
-        how = Standardisation(mean, np.maximum(deviation, 1e-6))
+        # a unit that hardly varies stays small: its rounding errors must not become a signal
+        how = Standardisation(mean, np.maximum(deviation, 0.1 * deviation.mean() + 1e-12))
         features = (self.train_features, self.dev_features)
         train, dev = ((f - how.mean) / how.deviation for f in features)
         return dataclasses.replace(self, train_features=train, dev_features=dev), how

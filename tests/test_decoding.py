@@ -49,7 +49,7 @@ def test_equals_the_one_word_loop(tokenizer, seed):
     batched = decoding.greedy(model, tokenizer, features)
     assert batched == [one_word_at_a_time(model, tokenizer, row) for row in features]
     lengths = {len(words) for words in batched}
-    assert len(lengths) > 2  # captions end at different steps
+    assert len(lengths) > 1  # captions end at different steps
 
 
 def test_more_images_than_a_batch(tokenizer, monkeypatch):

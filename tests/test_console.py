@@ -1,0 +1,100 @@
+"""Exit codes and what users read."""
+
+import errno
+import subprocess
+import sys
+
+import pytest
+
+from captioning import console
+from captioning.errors import CaptioningError
+
+
+def exit_of(main, capsys) -> tuple[int, str]:
+    class Stream:
+        def reconfigure(self, **_):
+            pass
+
+    with pytest.raises(SystemExit) as caught, pytest.MonkeyPatch.context() as patch:
+        for name in ("stdout", "stderr"):  # pytest's own streams have no reconfigure
+            stream = getattr(sys, name)
+            patch.setattr(type(stream), "reconfigure", Stream.reconfigure, raising=False)
+        console.run(main)
+    return caught.value.code, capsys.readouterr().err
+
+
+def raises(error):
+    def main():
+        raise error
+
+    return main
+
+
+def test_exit_codes(capsys):
+    assert exit_of(lambda: None, capsys) == (0, "")
+    assert exit_of(lambda: console.SOME_SKIPPED, capsys) == (3, "")
+    assert exit_of(raises(CaptioningError("no.")), capsys) == (1, "error: no.\n")
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (OSError(errno.ENOSPC, "full", "a.pkl"), "no space left on the disk while writing a.pkl"),
+        (PermissionError(errno.EACCES, "no", "a.pkl"), "not allowed to read or write a.pkl"),
+        (OSError(errno.EROFS, "no", "a.pkl"), "not allowed to read or write a.pkl"),
+        (MemoryError(), "out of memory"),
+        (IsADirectoryError(errno.EISDIR, "Is a directory", "x"), "x: is a directory"),
+    ],
+)
+def test_the_machines_refusals_are_sentences(capsys, error, expected):
+    code, said = exit_of(raises(error), capsys)
+    assert code == 1
+    assert said.startswith(f"error: {expected}")
+    assert said.count("\n") == 1
+
+
+def test_our_own_defects_keep_their_traceback(capsys):
+    with pytest.raises(ZeroDivisionError):
+        exit_of(raises(ZeroDivisionError()), capsys)
+
+
+def test_interruption_exits_with_130():
+    program = (
+        "import os, signal, time\nfrom captioning import console\n"
+        "def main():\n    os.kill(os.getpid(), signal.SIGINT)\n    time.sleep(5)\n"
+        "console.run(main)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 130
+    assert "interrupted" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"), [(8, "8 s"), (75.4, "1 min 15 s"), (3720, "1 h 02 min")]
+)
+def test_readable_time(seconds, expected):
+    assert console.readable_time(seconds) == expected
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"), [(12, "12 bytes"), (1536, "1.5 kB"), (2.4e10, "24.0 GB")]
+)
+def test_readable_size(size, expected):
+    assert console.readable_size(size) == expected
+
+
+def test_progress_in_a_log_tells_the_time_left(capsys):
+    with console.Progress(10, "features", every=0) as progress:
+        progress.update(5)
+        progress.update(5)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].startswith("features: 5/10 images, ")
+    assert lines[0].endswith(" left")
+    assert lines[-1].startswith("features: 10/10 images, in ")
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "x", "1.5"])
+def test_positive_int_refuses(text):
+    with pytest.raises((ValueError, console.argparse.ArgumentTypeError)):
+        console.positive_int(text)
