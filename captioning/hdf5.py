@@ -52,9 +52,9 @@ class ImageWriter:
         if any(self.rows[later] for later in SPLITS[SPLITS.index(split) + 1 :]):
             raise ValueError(f"{split} has been closed: a later split holds rows")
         self._file.seek(self._starts()[split] + self.rows[split] * pixels.nbytes)
-        written = self._file.write(memoryview(np.ascontiguousarray(pixels)).cast("B"))
-        if written != pixels.nbytes:  # the disk is full; writing the rest raises the reason
-            self._file.write(pixels.tobytes()[written:])
+        rest = memoryview(np.ascontiguousarray(pixels)).cast("B")
+        while rest:  # a disk that is nearly full takes a part first
+            rest = rest[self._file.write(rest) :]
         self.rows[split] += 1
 
     def _starts(self) -> dict[str, int]:
@@ -225,7 +225,8 @@ def skipped(path: str | os.PathLike) -> dict[str, str]:
     """Name → reason, of the files that could not be used when `path` was made."""
     with _open(os.fspath(path)) as file:
         names, reasons = (file[f"skipped_{what}"][:] for what in ("names", "reasons"))
-    return {os.fsdecode(name): os.fsdecode(why) for name, why in zip(names, reasons, strict=True)}
+    pairs = zip(names, reasons, strict=True)
+    return {os.fsdecode(name): why.decode(errors="surrogateescape") for name, why in pairs}
 
 
 def _open(path: str) -> h5py.File:

@@ -57,7 +57,9 @@ def load_rgb(path: str | os.PathLike, at_least: int | None = None) -> Image.Imag
                 )
             if at_least:
                 image.draft(None, (at_least, at_least))
-            return _to_rgb(ImageOps.exif_transpose(image))
+            ImageOps.exif_transpose(image, in_place=True)
+            image.load()
+            return _to_rgb(image)
     except UnreadableImage:
         raise
     except UnidentifiedImageError:
@@ -83,7 +85,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, image)
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def load_array(path: str | os.PathLike, size: int) -> np.ndarray:

@@ -1,0 +1,232 @@
+"""Batches of puzzles: the same ones whatever the workers, and the right ones in every epoch."""
+
+import multiprocessing
+import os
+import pickle
+
+import h5py
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from captioning import hdf5
+from captioning.errors import CaptioningError
+from jigsaw.DataGenerator import DataGenerator
+from jigsaw.hamming_set import maximal_hamming
+
+COUNT, BATCH = 22, 4  # the last batch is smaller
+PERMUTATIONS = maximal_hamming.choose(7)
+
+
+@pytest.fixture(scope="module")
+def images() -> np.ndarray:
+    return np.random.default_rng(0).integers(256, size=(COUNT, 50, 50, 3), dtype=np.uint8)
+
+
+@pytest.fixture
+def path(images, tmp_path):
+    path = tmp_path / "images.hdf5"
+    with h5py.File(path, "w") as file:
+        file.create_dataset("train_img", data=images, chunks=(1, 50, 50, 3))
+    return path
+
+
+def epoch_of(generator: DataGenerator) -> list[tuple[np.ndarray, np.ndarray]]:
+    return [generator[index] for index in range(len(generator))]
+
+
+def equal(one, other) -> bool:
+    """Whether two epochs hold the same bits."""
+    arrays, others = ([array for batch in epoch for array in batch] for epoch in (one, other))
+    return len(arrays) == len(others) and all(map(np.array_equal, arrays, others))
+
+
+def test_a_batch_has_the_promised_shapes(images):
+    generator = DataGenerator(images, PERMUTATIONS, BATCH)
+    assert isinstance(generator, keras.utils.PyDataset)
+    tiles, labels = generator[0]
+    assert (tiles.shape, tiles.dtype) == ((BATCH, 9, 12, 12, 3), np.float32)
+    assert (labels.shape, labels.dtype) == ((BATCH,), np.int32)
+    assert len(generator) == 6
+    assert len(generator[5][1]) == 2
+    with pytest.raises(IndexError):
+        generator[6]
+
+
+def test_each_picture_comes_once_an_epoch_with_the_permutation_of_its_label(images):
+    numbered = np.broadcast_to(np.arange(COUNT, dtype=np.uint8)[:, None, None, None], images.shape)
+    generator = DataGenerator(numbered, PERMUTATIONS, BATCH)
+    seen = []
+
+    def keep(images, permutations, rng):
+        seen.extend(zip(images[:, 0, 0, 0].tolist(), permutations.tolist(), strict=True))
+        return images
+
+    generator.creator = keep
+    labels = np.concatenate([labels for _, labels in epoch_of(generator)])
+    assert sorted(picture for picture, _ in seen) == list(range(COUNT))
+    assert [permutation for _, permutation in seen] == PERMUTATIONS[labels].tolist()
+
+
+def test_labels_are_uniform(images):
+    generator = DataGenerator(images, PERMUTATIONS, COUNT)
+    generator.creator = lambda images, permutations, rng: images
+    counts = np.zeros(7)
+    for generator.epoch in range(300):
+        counts += np.bincount(generator[0][1], minlength=7)
+    expected = counts.sum() / 7
+    chi_squared = ((counts - expected) ** 2 / expected).sum()
+    assert chi_squared < 22.5  # 6 degrees of freedom: exceeded once in 1,000 seeds
+
+
+def test_seed_and_epoch_decide_and_workers_do_not(images):
+    plain = epoch_of(DataGenerator(images, PERMUTATIONS, BATCH, seed=3, epoch=2))
+    for workers in (1, 2, 4):
+        again = DataGenerator(images, PERMUTATIONS, BATCH, seed=3, epoch=2, workers=workers)
+        assert equal(plain, epoch_of(again))
+        backwards = [again[index] for index in reversed(range(len(again)))]
+        assert equal(plain, backwards[::-1])
+    for other in ({"seed": 4, "epoch": 2}, {"seed": 3, "epoch": 1}):
+        assert not equal(plain, epoch_of(DataGenerator(images, PERMUTATIONS, BATCH, **other)))
+
+
+def test_an_epoch_does_not_repeat_the_order_of_another(images):
+    generator = DataGenerator(images, PERMUTATIONS, COUNT)
+    orders = set()
+    for _ in range(5):
+        orders.add(tuple(generator._order(generator.epoch)))
+        generator.on_epoch_end()
+    assert len(orders) == 5
+
+
+def test_fixed_puzzles_stay_the_same(images):
+    generator = DataGenerator(images, PERMUTATIONS, BATCH, fixed=True)
+    first = epoch_of(generator)
+    generator.on_epoch_end()
+    assert equal(first, epoch_of(generator))
+
+
+class Record(keras.layers.Layer):
+    """Passes its input on and notes, for each batch that the model sees, its sum."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def build(self, shape):
+        self.scale = self.add_weight(shape=(), initializer="ones")
+
+    def call(self, tiles):
+        def note(values):
+            self.seen.append(float(np.abs(values.numpy()[:, 0]).sum()))
+
+        tf.py_function(note, [tiles], [])
+        return keras.ops.mean(tiles, axis=(2, 3, 4)) * self.scale
+
+
+def seen_by_fit(training, validation=None, epochs=3, initial_epoch=0, strategy=None) -> list[float]:
+    with (strategy or tf.distribute.get_strategy()).scope():
+        record = Record()
+        model = keras.Sequential([keras.Input((9, 12, 12, 3)), record])
+        model.compile(keras.optimizers.SGD(0.0), "sparse_categorical_crossentropy")
+    record.seen.clear()
+    model.fit(
+        training,
+        validation_data=validation,
+        epochs=epochs,
+        initial_epoch=initial_epoch,
+        shuffle=False,
+        verbose=0,
+    )
+    return record.seen
+
+
+def sums(images, epochs, **keywords) -> list[float]:
+    """What fit should see: sums over the batches of the given epochs, one after the other."""
+    batches = []
+    for epoch in epochs:
+        batches += epoch_of(DataGenerator(images, PERMUTATIONS, BATCH, epoch=epoch, **keywords))
+    return [float(np.abs(tiles[:, 0]).sum()) for tiles, _ in batches]
+
+
+@pytest.mark.parametrize("workers", [1, 2, 4])
+def test_fit_sees_each_epochs_batches_in_order(images, workers):
+    training = DataGenerator(images, PERMUTATIONS, BATCH, workers=workers)
+    assert seen_by_fit(training) == pytest.approx(sums(images, (1, 2, 3)))
+
+
+def test_validation_sees_the_same_puzzles_every_epoch(images):
+    training = DataGenerator(images, PERMUTATIONS, BATCH, workers=2)
+    validation = DataGenerator(images, PERMUTATIONS, BATCH, seed=9, fixed=True, workers=2)
+    expected, fixed = sums(images, (1, 2)), sums(images, (0,), seed=9, fixed=True)
+    seen = seen_by_fit(training, validation, epochs=2)
+    assert seen == pytest.approx(expected[:6] + fixed + expected[6:] + fixed)
+
+
+def test_a_resumed_fit_goes_on_with_the_same_puzzles(images):
+    resumed = DataGenerator(images, PERMUTATIONS, BATCH, epoch=2, workers=2)
+    seen = seen_by_fit(resumed, epochs=4, initial_epoch=2)
+    whole = seen_by_fit(DataGenerator(images, PERMUTATIONS, BATCH), epochs=4)
+    assert seen == pytest.approx(whole[2 * 6 :])
+
+
+def test_a_distributed_fit_sees_the_same_batches(images):
+    """Keras's own workers would leave batches of one epoch to the next here."""
+    training = DataGenerator(images, PERMUTATIONS, BATCH, workers=4)
+    seen = seen_by_fit(training, strategy=tf.distribute.MirroredStrategy(["CPU:0"]))
+    assert seen == pytest.approx(sums(images, (1, 2, 3)))
+
+
+def test_pictures_may_lie_in_memory_or_in_hdf5(images, path):
+    in_memory = epoch_of(DataGenerator(images, PERMUTATIONS, BATCH))
+    assert equal(in_memory, epoch_of(DataGenerator(hdf5.Images(path), PERMUTATIONS, BATCH)))
+    with h5py.File(path) as file:
+        generator = DataGenerator(file["train_img"], PERMUTATIONS, BATCH, workers=3)
+    assert equal(in_memory, epoch_of(generator))  # it opened the file itself
+
+
+def test_images_index_like_an_array(images, path):
+    stored = hdf5.Images(path)
+    assert (stored.shape, stored.dtype, len(stored)) == (images.shape, np.uint8, COUNT)
+    for key in (3, -1, slice(2, 9, 3), [5, 1, 1], np.array([[0, 21], [3, 3]]), slice(0, 0)):
+        assert np.array_equal(stored[key], images[key])
+    with pytest.raises(IndexError):
+        stored[COUNT]
+
+
+def _read(stored: hdf5.Images, row: int) -> tuple[int, np.ndarray]:
+    return os.getpid(), stored[row]
+
+
+def test_other_processes_read_the_same_file(images, path):
+    stored = hdf5.Images(path)
+    assert np.array_equal(stored[0], images[0])  # open here before the others start
+    with multiprocessing.get_context("fork").Pool(2) as pool:
+        results = pool.starmap(_read, [(stored, row) for row in range(COUNT)])
+    assert os.getpid() not in {process for process, _ in results}
+    assert all(np.array_equal(pixels, images[row]) for row, (_, pixels) in enumerate(results))
+    assert np.array_equal(pickle.loads(pickle.dumps(stored))[4], images[4])
+
+
+def test_files_of_another_kind_are_refused(tmp_path, images):
+    path = tmp_path / "other.hdf5"
+    with pytest.raises(CaptioningError, match=r"other\.hdf5, found none"):
+        hdf5.Images(path)
+    path.write_bytes(b"not HDF5 at all")
+    with pytest.raises(CaptioningError, match="not a whole HDF5 file"):
+        hdf5.Images(path)
+    with h5py.File(tmp_path / "secret.hdf5", "w") as file:
+        file["train_img"] = images
+    with h5py.File(path, "w") as file:
+        file["floats"] = images.astype(np.float32)
+        file["oblong"] = images[:, :, :40]
+        file["link"] = h5py.ExternalLink("secret.hdf5", "train_img")
+        file.create_group("group")
+        file.create_dataset("outside", (1, 50, 50, 3), "u1", external="secret.hdf5")
+        layout = h5py.VirtualLayout(images.shape, np.uint8)
+        layout[:] = h5py.VirtualSource("secret.hdf5", "train_img", images.shape)
+        file.create_virtual_dataset("virtual", layout)
+    for name in ("absent", "floats", "oblong", "link", "group", "outside", "virtual"):
+        with pytest.raises(CaptioningError, match=r"other\.hdf5.*to_hdf5\.py"):
+            hdf5.Images(path, name)

@@ -1,0 +1,161 @@
+"""The permutation sets: the groups are groups, and the distances are what is promised."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from captioning.errors import CaptioningError
+from jigsaw.hamming_set import maximal_hamming
+
+PROMISED = (
+    *((count, 9) for count in (2, 5, 9)),
+    *((count, 8) for count in (10, 64, 72)),
+    *((count, 7) for count in (73, 100, 109, 110, 333, 500, 504)),
+    *((count, 6) for count in (505, 1000, 1337, 1512)),
+    *((count, 5) for count in (1513, 2500, 3024)),
+)
+SCRIPT = "jigsaw/hamming_set/maximal_hamming.py"
+
+
+def as_set(permutations: np.ndarray) -> set[tuple[int, ...]]:
+    return set(map(tuple, permutations.tolist()))
+
+
+def plain_distances(permutations: np.ndarray) -> list[int]:
+    pairs = itertools.combinations(permutations.tolist(), 2)
+    return [sum(a != b for a, b in zip(*pair, strict=True)) for pair in pairs]
+
+
+@pytest.mark.parametrize(
+    ("group", "order", "transitive"),
+    [
+        (maximal_hamming.affine_line, 72, 2),
+        (maximal_hamming.projective_line, 504, 3),
+        (maximal_hamming.semilinear_line, 1512, None),
+    ],
+)
+def test_the_groups_are_closed_and_sharply_transitive(group, order, transitive):
+    elements = group()
+    members = as_set(elements)
+    assert len(elements) == len(members) == order
+    assert all(sorted(element) == list(range(9)) for element in members)
+    rng = np.random.default_rng(0)
+    for left in elements[rng.choice(order, 40, replace=False)]:
+        assert as_set(left[elements]) == members  # left ∘ each
+    if transitive:  # each ordered choice of places goes to each other by exactly one element
+        images = as_set(elements[:, :transitive])
+        assert len(images) == np.prod(range(9, 9 - transitive, -1)) == order
+
+
+def test_gf8_is_a_field():
+    product = maximal_hamming.gf8_products()
+    for a, b, c in itertools.product(range(8), repeat=3):
+        assert product[a, b] == product[b, a]
+        assert product[a, product[b, c]] == product[product[a, b], c]
+        assert product[a, b ^ c] == product[a, b] ^ product[a, c]
+    assert (np.sort(product[1:, 1:]) == np.arange(1, 8)).all()  # every element has an inverse
+    assert product[2, 4] == 3  # x · x² = x³ = x + 1
+
+
+def test_the_affine_plane_gives_3024_permutations_of_distance_5():
+    permutations = maximal_hamming.affine_plane_cosets()
+    assert len(as_set(permutations)) == len(permutations) == 3024
+    assert maximal_hamming.distances(permutations)[0] == 5
+
+
+def test_latin_squares_divide_a_group():
+    group = maximal_hamming.affine_line()
+    squares = maximal_hamming.latin_squares(group, group[:9])
+    assert as_set(squares.reshape(-1, 9)) == as_set(group)
+    for square in squares:
+        assert (np.sort(square, axis=0) == np.arange(9)[:, None]).all()
+
+
+@pytest.mark.parametrize(("count", "promised"), PROMISED)
+def test_distances_are_the_promised_ones(count, promised):
+    permutations = maximal_hamming.choose(count)
+    assert permutations.shape == (count, 9)
+    assert len(as_set(permutations)) == count
+    assert (np.sort(permutations) == np.arange(9)).all()
+    minimum, mean = maximal_hamming.distances(permutations)
+    largest_minimum, largest_mean = maximal_hamming.bounds(count)
+    assert promised <= minimum <= largest_minimum
+    assert mean == pytest.approx(largest_mean, abs=1e-9)
+    if count <= 1512:
+        assert minimum == largest_minimum
+
+
+def test_beyond_the_constructed_sets_the_search_is_greedy():
+    permutations = maximal_hamming.choose(maximal_hamming.STRUCTURED + 1)
+    assert maximal_hamming.distances(permutations)[0] >= 4
+
+
+def test_seeds_give_other_sets_as_good():
+    sets = [maximal_hamming.choose(100, seed) for seed in range(4)]
+    assert all(as_set(a) != as_set(b) for a, b in itertools.combinations(sets, 2))
+    measured = [maximal_hamming.distances(permutations) for permutations in sets]
+    assert {minimum for minimum, _ in measured} == {7}
+    assert np.allclose([mean for _, mean in measured], 8.08)
+    assert (sets[0] == maximal_hamming.choose(100, 0)).all()
+
+
+def test_distances_agree_with_a_loop_over_pairs():
+    permutations = np.array([np.random.default_rng(i).permutation(9) for i in range(60)])
+    plain = plain_distances(permutations)
+    assert maximal_hamming.distances(permutations) == (min(plain), pytest.approx(np.mean(plain)))
+
+
+def test_distances_see_repeated_permutations():
+    assert maximal_hamming.distances(np.tile(np.arange(9), (2, 1))) == (0, 0)
+
+
+def test_bounds_are_the_known_ones():
+    limits = {9: 9, 10: 8, 72: 8, 73: 7, 504: 7, 505: 6, 3024: 6, 3025: 5, 362880: 2}
+    assert {count: maximal_hamming.bounds(count)[0] for count in limits} == limits
+    assert maximal_hamming.bounds(9)[1] == 9
+    assert maximal_hamming.bounds(100)[1] == pytest.approx(8.0800)
+    assert maximal_hamming.bounds(701)[1] == pytest.approx(8.0114, abs=5e-5)
+
+
+@pytest.mark.parametrize("count", range(2, 7))
+def test_the_mean_bound_holds_for_small_sets(count):
+    _, largest = maximal_hamming.bounds(count)
+    rng = np.random.default_rng(count)
+    for _ in range(50):
+        permutations = np.array([rng.permutation(9) for _ in range(count)])
+        assert np.mean(plain_distances(permutations)) <= largest + 1e-9
+
+
+def test_even_permutations():
+    transposition, rotation = np.arange(9), np.roll(np.arange(9), 1)
+    transposition[[0, 1]] = 1, 0
+    found = maximal_hamming.is_even(np.array([np.arange(9), transposition, rotation]))
+    assert found.tolist() == [True, False, True]  # a cycle of odd length is even
+
+
+def test_the_script_writes_what_loadtxt_reads(tmp_path, script):
+    lines = script(SCRIPT, cwd=tmp_path).stdout.splitlines()
+    assert lines[0] == "minimum distance 7 (at most 7 is possible)"
+    assert lines[1] == "mean distance 8.0800 (at most 8.0800 is possible)"
+    assert lines[-1].startswith("wrote maxHammingSet_of_100.txt")
+    permutations = np.loadtxt(tmp_path / "maxHammingSet_of_100.txt", dtype=int)
+    assert (permutations == maximal_hamming.load(tmp_path / "maxHammingSet_of_100.txt")).all()
+    assert (permutations == maximal_hamming.choose(100)).all()
+
+
+@pytest.mark.parametrize("arguments", [("1",), ("362881",), ("many",), ("9", "--seed", "-1")])
+def test_wrong_usage_is_refused(tmp_path, script, arguments):
+    script(SCRIPT, *arguments, cwd=tmp_path, check=2)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "a b", "0 1 2 3 4 5 6 7 7\n", "1 2 3 4 5 6 7 8 9\n", "0 1 2\n", "0 1 2 3 4 5 6 7 8\n" * 2],
+)
+def test_load_refuses_what_is_no_set_of_permutations(tmp_path, text):
+    path = tmp_path / "set.txt"
+    path.write_text(text)
+    with pytest.raises(CaptioningError, match=r"set\.txt"):
+        maximal_hamming.load(path)
