@@ -17,7 +17,7 @@ from captioning import console
 def arguments():
     parser = console.parser(__doc__)
     console.add_workplace(parser)
-    console.add_training(parser, epochs=20)
+    console.add_training(parser)
     return parser.parse_args()
 
 

@@ -53,7 +53,7 @@ def _add_workdir(parser: argparse.ArgumentParser, workdir: str | None) -> None:
     )
 
 
-def add_training(parser: argparse.ArgumentParser, epochs: int) -> None:
+def add_training(parser: argparse.ArgumentParser, epochs: int | None = None) -> None:
     """Add the arguments of the scripts that train a captioner."""
     parser.add_argument(
         "--recipe",
@@ -62,13 +62,17 @@ def add_training(parser: argparse.ArgumentParser, epochs: int) -> None:
         help="how to optimise (default: %(default)s)",
     )
     parser.add_argument(
-        "--epochs", type=positive_int, default=epochs, metavar="N", help="default: %(default)s"
+        "--epochs",
+        type=positive_int,
+        default=epochs,
+        metavar="N",
+        help=f"default: {epochs or '6 (fast) or 20 (reference)'}",
     )
     parser.add_argument(
         "--batch-size",
         type=positive_int,
         metavar="N",
-        help="captions a batch (fast, default 256) or prefixes a batch (reference, default 32)",
+        help="default: 64 captions (fast) or 32 prefixes (reference)",
     )
     parser.add_argument(
         "--precision",

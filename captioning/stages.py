@@ -82,7 +82,7 @@ def train(
     seed: int,
     *,
     recipe: str,
-    epochs: int,
+    epochs: int | None,
     batch_size: int | None,
     precision: str,
     resume: bool,
@@ -92,7 +92,8 @@ def train(
     """Train the captioner on `features.pkl` and `descriptions.txt`.
 
     Args:
-        recipe: 'fast' or 'reference', see `recipes.compile_`.
+        recipe: 'fast' or 'reference', see `recipes.compile_`; brings its own epochs and batch
+            size where they are None.
         plateau: epochs without a better val_loss before the learning rate falls.
         patience: epochs without a better val_loss before training ends.
 
@@ -108,7 +109,7 @@ def train(
         for split in ("train", "dev")
     }
 
-    from captioning import recipes
+    from captioning import recipes, training
 
     console.announce_device()
     data = recipes.CaptionData.prepare(ids, descriptions, features, tokenizer)
@@ -119,7 +120,7 @@ def train(
     )
     settings = {
         "recipe": recipe,
-        "epochs": epochs,
+        "epochs": epochs or recipes.EPOCHS[recipe],
         "batch_size": batch_size or recipes.BATCH_SIZES[recipe],
         "precision": precision,
         "seed": seed,
@@ -133,7 +134,10 @@ def train(
         "vocabulary_hash": tokenizer.vocabulary_hash,
         "settings": settings,
     }
-    return recipes.train(data, settings, record, workdir, resume)
+    history = recipes.train(data, settings, record, workdir, resume)
+    best = min(history, key=lambda row: row["val_loss"])
+    names = (artifacts.captioner_name(best), training.HISTORY, training.CURVES, training.STATE)
+    return [workdir / name for name in names]
 
 
 def score(folder: Path, workdir: Path, seed: int, split: str, model: Path | None) -> list[Path]:
