@@ -6,7 +6,6 @@ an Image Caption Generator?" (arXiv 1708.02043), in the proportions of the refer
 
 import collections
 import dataclasses
-import io
 import json
 import os
 import zipfile
@@ -18,11 +17,10 @@ import keras
 import numpy as np
 from keras import layers
 
-from captioning import files
+from captioning import archives
 from captioning.errors import CaptioningError
 
 _RECORD = "captioner.json"  # a member of the .keras archive
-_MAX_RATIO = 20  # unpacked to packed size; trained weights hardly compress
 _LAYER_CLASSES = {  # all that a merge captioner can need; nothing that holds code
     *("Functional", "Model", "InputLayer", "Dropout", "Dense", "Embedding", "LSTM", "Add"),
     "NotEqual",  # Keras 3 writes the embedding's mask as a layer
@@ -131,11 +129,7 @@ def _encoder_name(record: dict | None) -> str:
 
 def save(path: str | os.PathLike, captioner: Captioner) -> Path:
     """Write a `.keras` file that any Keras 3 opens, with the record as one more member."""
-    with files.atomic(path) as temporary:
-        captioner.network.save(temporary)
-        with zipfile.ZipFile(temporary, "a") as archive:
-            archive.writestr(_RECORD, json.dumps(captioner.record, indent=2))
-    return Path(path)
+    return archives.save(path, captioner.network, _RECORD, captioner.record)
 
 
 def load(path: str | os.PathLike) -> Captioner:
@@ -167,24 +161,15 @@ def load(path: str | os.PathLike) -> Captioner:
 
 
 def _load_keras(path: Path) -> Captioner:
-    with zipfile.ZipFile(path) as archive:
-        if (
-            sum(member.file_size for member in archive.infolist())
-            > _MAX_RATIO * os.stat(path).st_size
-        ):
-            raise CaptioningError(f"{path} unpacks to far more than its size; do not trust it")
-        config = json.loads(archive.read("config.json"))
-        record = json.loads(archive.read(_RECORD)) if _RECORD in archive.namelist() else {}
+    with archives.opened(path, _RECORD) as (config, record, file):
         found = _check_classes(path, config)
-        with h5py.File(io.BytesIO(archive.read("model.weights.h5"))) as file:
-            _refuse_links(path, file)
-            weights = dict(zip(_names(found), _saved_weights(file["layers"], found), strict=True))
+        weights = dict(zip(_names(found), _saved_weights(file["layers"], found), strict=True))
     return Captioner(_rebuild(path, config, found, weights), record)
 
 
 def _load_h5(path: Path) -> Captioner:
     with h5py.File(path) as file:
-        _refuse_links(path, file)
+        archives.refuse_links(path, file)
         if "model_config" not in file.attrs or "model_weights" not in file:
             raise CaptioningError(
                 f"{path}: expected a whole Keras model, found weights or other data only; "
@@ -245,16 +230,6 @@ def _check_classes(path: Path, config: dict) -> list[dict]:
             " layers; use one trained by 2_train_IC_model.py or the reference"
         )
     return found
-
-
-def _refuse_links(path: Path, file: h5py.File) -> None:
-    """An HDF5 file can point into other files of the machine; a model never needs to."""
-    links = []
-    file.visititems_links(lambda name, link: links.append((name, link)))  # must not raise
-    for name, link in links:
-        node = None if isinstance(link, h5py.ExternalLink) else file.get(name)
-        if node is None or (isinstance(node, h5py.Dataset) and (node.external or node.is_virtual)):
-            raise CaptioningError(f"{path} points into other files at {name}; do not trust it")
 
 
 def _parts(path: Path, config: dict, found: list[dict]) -> dict[str, str]:

@@ -1,0 +1,56 @@
+"""`.keras` files as data: JSON and arrays are read from them, nothing in them is ever run."""
+
+import contextlib
+import io
+import json
+import os
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import h5py
+import keras
+
+from captioning import files
+from captioning.errors import CaptioningError
+
+_MAX_RATIO = 20  # unpacked to packed size; trained weights hardly compress
+
+
+def save(path: str | os.PathLike, network: keras.Model, record_name: str, record: dict) -> Path:
+    """Write a `.keras` file that any Keras 3 opens, with a JSON record as one more member."""
+    with files.atomic(path) as temporary:
+        network.save(temporary)
+        with zipfile.ZipFile(temporary, "a") as archive:
+            archive.writestr(record_name, json.dumps(record, indent=2))
+    return Path(path)
+
+
+@contextlib.contextmanager
+def opened(path: str | os.PathLike, record_name: str) -> Iterator[tuple[dict, dict, h5py.File]]:
+    """Yield what a `.keras` file holds: Keras's description of the network, record, arrays.
+
+    The description and the record are as untrusted as the file; without a record it is {}.
+
+    Raises:
+        CaptioningError: if it unpacks to far more than its size, or leads to other files.
+    """
+    with zipfile.ZipFile(path) as archive:
+        size = sum(member.file_size for member in archive.infolist())
+        if size > _MAX_RATIO * os.stat(path).st_size:
+            raise CaptioningError(f"{path} unpacks to far more than its size; do not trust it")
+        config = json.loads(archive.read("config.json"))
+        record = json.loads(archive.read(record_name)) if record_name in archive.namelist() else {}
+        with h5py.File(io.BytesIO(archive.read("model.weights.h5"))) as weights:
+            refuse_links(path, weights)
+            yield config, record, weights
+
+
+def refuse_links(path: str | os.PathLike, file: h5py.File) -> None:
+    """An HDF5 file can point into other files of the machine; a model never needs to."""
+    links = []
+    file.visititems_links(lambda name, link: links.append((name, link)))  # must not raise
+    for name, link in links:
+        node = None if isinstance(link, h5py.ExternalLink) else file.get(name)
+        if node is None or (isinstance(node, h5py.Dataset) and (node.external or node.is_virtual)):
+            raise CaptioningError(f"{path} points into other files at {name}; do not trust it")
