@@ -34,6 +34,7 @@ def arguments():
     parser.add_argument("--only", choices=("features", "descriptions"), help="do half of the work")
     parser.add_argument("--batch-size", type=console.positive_int, default=32, metavar="N")
     parser.add_argument("--limit", type=console.positive_int, metavar="N", help="first N images")
+    console.add_strict(parser)
     return parser.parse_args()
 
 
@@ -52,7 +53,9 @@ def main() -> int:
 
         console.announce_device()
         encoder = encoders.load(args.encoder, args.preprocessing, args.precision, args.seed)
-        paths, skipped = stages.extract(encoder, images, args.workdir, args.batch_size, args.limit)
+        paths, skipped = stages.extract(
+            encoder, images, args.workdir, args.batch_size, args.limit, args.strict
+        )
         written += paths
     console.written(written)
     return console.SOME_SKIPPED if skipped else console.DONE

@@ -42,15 +42,21 @@ def opened(path: str | os.PathLike, record_name: str) -> Iterator[tuple[dict, di
         config = json.loads(archive.read("config.json"))
         record = json.loads(archive.read(record_name)) if record_name in archive.namelist() else {}
         with h5py.File(io.BytesIO(archive.read("model.weights.h5"))) as weights:
-            refuse_links(path, weights)
+            refuse_traps(path, weights)
             yield config, record, weights
 
 
-def refuse_links(path: str | os.PathLike, file: h5py.File) -> None:
-    """An HDF5 file can point into other files of the machine; a model never needs to."""
-    links = []
+def refuse_traps(path: str | os.PathLike, file: h5py.File) -> None:
+    """Refuse what a model never needs: to point into other files, or to be mostly empty.
+
+    HDF5 can do both, and an array of terabytes that was never filled takes no room in a file.
+    """
+    links, size = [], 0
     file.visititems_links(lambda name, link: links.append((name, link)))  # must not raise
     for name, link in links:
         node = None if isinstance(link, h5py.ExternalLink) else file.get(name)
         if node is None or (isinstance(node, h5py.Dataset) and (node.external or node.is_virtual)):
             raise CaptioningError(f"{path} points into other files at {name}; do not trust it")
+        size += node.nbytes if isinstance(node, h5py.Dataset) else 0
+    if size > _MAX_RATIO * os.stat(path).st_size:
+        raise CaptioningError(f"{path} unpacks to far more than its size; do not trust it")

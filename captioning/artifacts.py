@@ -24,9 +24,10 @@ def save_features(workdir: Path, features: Mapping[str, np.ndarray], record: dic
     Returns:
         the two paths.
     """
-    pickles.dump(workdir / FEATURES, dict(features))
-    files.write_json(workdir / FEATURES_RECORD, record)
-    return [workdir / FEATURES, workdir / FEATURES_RECORD]
+    path = workdir / FEATURES
+    pickles.dump(path, dict(features))
+    files.write_json(workdir / FEATURES_RECORD, record | {"features_sha256": files.sha256(path)})
+    return [path, workdir / FEATURES_RECORD]
 
 
 def load_features(workdir: Path) -> tuple[dict[str, np.ndarray], dict | None]:
@@ -34,7 +35,8 @@ def load_features(workdir: Path) -> tuple[dict[str, np.ndarray], dict | None]:
 
     Returns:
         features: image id → float32 (1, D).
-        encoder: the encoder's record, or None for features made by other programs.
+        encoder: the encoder's record, or None for features made by other programs; a record
+            of other features than these (copied here, or written just before a kill) is ignored.
 
     Raises:
         CaptioningError: when the file is missing, holds something else, or D varies.
@@ -45,7 +47,8 @@ def load_features(workdir: Path) -> tuple[dict[str, np.ndarray], dict | None]:
         raise CaptioningError(f"{path}: expected a dictionary of image features, found none")
     dimension = None
     for key, value in features.items():
-        if not (isinstance(key, str) and isinstance(value, np.ndarray) and value.dtype.kind == "f"):
+        is_feature = isinstance(value, np.ndarray) and value.dtype.kind == "f" and value.size
+        if not (isinstance(key, str) and is_feature):
             raise CaptioningError(
                 f"{path}: expected image id → array of numbers, found {key!r} → "
                 f"{type(value).__name__}; make it anew with 1_data_preprocessor.py"
@@ -57,8 +60,20 @@ def load_features(workdir: Path) -> tuple[dict[str, np.ndarray], dict | None]:
                 f"{value.shape} for {key}; make it anew with 1_data_preprocessor.py"
             )
         features[key] = value.reshape(1, dimension).astype(np.float32, copy=False)
-    record = workdir / FEATURES_RECORD
-    return features, files.read_json(record).get("encoder") if record.exists() else None
+    return features, _encoder_of(path)
+
+
+def _encoder_of(features: Path) -> dict | None:
+    path = features.with_name(FEATURES_RECORD)
+    record = files.read_json(path) if path.exists() else {}
+    encoder = record.get("encoder") if isinstance(record, dict) else record
+    if not isinstance(encoder, dict | None):
+        raise CaptioningError(f"{path} is no record of features; delete it or make it anew")
+    described = record.get("features_sha256") if encoder else None
+    if described and described != files.sha256(features):
+        console.note(f"{path} tells of other features than {features.name} holds: ignored")
+        return None
+    return encoder
 
 
 def stack_features(features: Mapping[str, np.ndarray], ids: Iterable[str]) -> np.ndarray:

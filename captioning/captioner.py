@@ -17,10 +17,11 @@ import keras
 import numpy as np
 from keras import layers
 
-from captioning import archives
+from captioning import archives, pickles
 from captioning.errors import CaptioningError
 
 _RECORD = "captioner.json"  # a member of the .keras archive
+_MAX_LENGTH = 1000  # words of a caption; Flickr8k's longest has 34
 _LAYER_CLASSES = {  # all that a merge captioner can need; nothing that holds code
     *("Functional", "Model", "InputLayer", "Dropout", "Dense", "Embedding", "LSTM", "Add"),
     "NotEqual",  # Keras 3 writes the embedding's mask as a layer
@@ -108,12 +109,17 @@ class Captioner:
                 f"({_encoder_name(self.record.get('encoder'))})"
             )
         trained_on = self.record.get("encoder")
-        keys = ("name", "sha256", "preprocessing", "mode", "seed")
-        if trained_on and encoder and any(trained_on.get(k) != encoder.get(k) for k in keys):
+        if trained_on and encoder and _identity(trained_on) != _identity(encoder):
             raise CaptioningError(
                 f"the captioner was trained on features of {_encoder_name(trained_on)}, these are "
                 f"of {_encoder_name(encoder)}; extract them again with the former or train anew"
             )
+
+
+def _identity(encoder: dict) -> tuple:
+    """What decides about an encoder's features; a file of weights may go by any name."""
+    weights = encoder.get("sha256") or encoder.get("name")
+    return (weights, *(encoder.get(key) for key in ("preprocessing", "mode", "seed")))
 
 
 def _encoder_name(record: dict | None) -> str:
@@ -154,8 +160,8 @@ def load(path: str | os.PathLike) -> Captioner:
     except Exception as error:  # Keras and h5py raise almost anything on damaged files
         raise CaptioningError(
             f"{path} cannot be read as a captioner ({type(error).__name__}: "
-            f"{str(error).splitlines()[0] if str(error) else 'damaged'}); it may be incomplete: "
-            "copy or train it again"
+            f"{pickles.printable(str(error)) or 'damaged'}); it may be incomplete: copy or train "
+            "it again"
         ) from None
     raise CaptioningError(f"{path}: expected a .keras or .h5 captioner, found another kind of file")
 
@@ -164,12 +170,24 @@ def _load_keras(path: Path) -> Captioner:
     with archives.opened(path, _RECORD) as (config, record, file):
         found = _check_classes(path, config)
         weights = dict(zip(_names(found), _saved_weights(file["layers"], found), strict=True))
-    return Captioner(_rebuild(path, config, found, weights), record)
+    return Captioner(_rebuild(path, config, found, weights), _checked_record(path, record))
+
+
+def _checked_record(path: Path, record: object) -> dict:
+    """The record, if what it says of the encoder and the vocabulary can be used."""
+    texts = {"name": str, "file": str | None, "sha256": str | None, "preprocessing": str | None}
+    if isinstance(record, dict) and isinstance(record.get("vocabulary_hash"), str | None):
+        encoder = record.get("encoder") or {}
+        if isinstance(encoder, dict) and (
+            not encoder or all(isinstance(encoder.get(key), kind) for key, kind in texts.items())
+        ):
+            return record
+    raise CaptioningError(f"{path} carries a damaged record of its encoder; copy or train it again")
 
 
 def _load_h5(path: Path) -> Captioner:
     with h5py.File(path) as file:
-        archives.refuse_links(path, file)
+        archives.refuse_traps(path, file)
         if "model_config" not in file.attrs or "model_weights" not in file:
             raise CaptioningError(
                 f"{path}: expected a whole Keras model, found weights or other data only; "
@@ -223,11 +241,12 @@ def _check_classes(path: Path, config: dict) -> list[dict]:
     """The layers of a serialised model, each of a class that a merge captioner can need."""
     found = config.get("config", {}).get("layers", [])
     classes = {config.get("class_name"), *(layer.get("class_name") for layer in found)}
-    strangers = sorted(map(str, classes - _LAYER_CLASSES))
+    strangers = ", ".join(sorted(map(str, classes - _LAYER_CLASSES)))
     if strangers or not found:
         raise CaptioningError(
-            f"{path}: expected a merge captioner, found a model with {', '.join(strangers) or 'no'}"
-            " layers; use one trained by 2_train_IC_model.py or the reference"
+            f"{path}: expected a merge captioner, found a model with "
+            f"{pickles.printable(strangers) or 'no'} layers; use one trained by "
+            "2_train_IC_model.py or the reference"
         )
     return found
 
@@ -272,7 +291,8 @@ def _parts(path: Path, config: dict, found: list[dict]) -> dict[str, str]:
             if actual != value:
                 raise CaptioningError(
                     f"{path}: expected {key}={value} in the {role} layer of a merge captioner, "
-                    f"found {actual}; use one trained by 2_train_IC_model.py or the reference"
+                    f"found {pickles.printable(str(actual))}; use one trained by "
+                    "2_train_IC_model.py or the reference"
                 )
     return {role: layers_found[0] for role, layers_found in candidates.items()}
 
@@ -291,4 +311,7 @@ def _input_length(found: list[dict], embedding: str) -> int:
     nodes = by_name[embedding]["inbound_nodes"]
     source = next(name for name in _strings(nodes) if name in by_name)
     settings = by_name[source]["config"]
-    return (settings.get("batch_input_shape") or settings["batch_shape"])[1]
+    length = (settings.get("batch_input_shape") or settings["batch_shape"])[1]
+    if type(length) is not int or not 0 < length <= _MAX_LENGTH:  # decoding makes room for it
+        raise ValueError(f"a prefix of {length} words")
+    return length

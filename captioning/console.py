@@ -13,8 +13,10 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NoReturn
 
+from captioning import files
 from captioning.errors import CaptioningError
 
+_WRONG_PATH = {errno.ENOENT, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP}
 DONE, FAILED, WRONG_USAGE, SOME_SKIPPED, INTERRUPTED = 0, 1, 2, 3, 130
 
 
@@ -101,6 +103,14 @@ def add_captioning(parser: argparse.ArgumentParser, workdir: str | None = None) 
         "--output", type=Path, metavar="PNG", help="draw the pictures with their captions"
     )
     parser.add_argument("--json", action="store_true", help="print JSON instead of lines")
+    add_strict(parser)
+
+
+def add_strict(parser: argparse.ArgumentParser) -> None:
+    """Add --strict to a script that reads images."""
+    parser.add_argument(
+        "--strict", action="store_true", help="stop at the first file that cannot be used"
+    )
 
 
 def positive_int(text: str) -> int:
@@ -145,11 +155,11 @@ def run(main: Callable[[], int | None]) -> NoReturn:
     except MemoryError:
         fail("out of memory; try a smaller --batch-size or close other programs")
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in files.NO_ROOM:
             fail(f"no space left on the disk while writing {_name_of(error)}; free some, run again")
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             fail(f"not allowed to read or write {_name_of(error)}; check its permissions")
-        if error.errno in (errno.ENOENT, errno.EISDIR, errno.ENOTDIR) and error.filename:
+        if error.errno in _WRONG_PATH and error.filename:
             fail(f"{_name_of(error)}: {error.strerror.lower()}; check the path")
         raise
 

@@ -92,26 +92,44 @@ def splits(dataset: Dataset, workdir: str | os.PathLike, seed: int = 0) -> Split
 
     A new draw is 6000/1000/1000 of the images with captions, scaled to their number, and is
     written into the work folder under the published names, so that every script sees the same.
+    A draw that was interrupted is completed.
 
     Raises:
-        CaptioningError: when some lists of a folder exist and others do not.
+        CaptioningError: when some lists of a folder exist and others do not, or too few images
+            have captions.
     """
-    folders = [*(dataset.folder / sub for sub in _TEXT_FOLDERS), Path(workdir)]
-    for folder in folders:
+    workdir = Path(workdir)
+    for folder in (*(dataset.folder / sub for sub in _TEXT_FOLDERS), workdir):
         paths = {split: folder / split_file_name(split) for split in SPLITS}
-        missing = [path.name for path in paths.values() if not path.exists()]
-        if not missing:
-            return Splits({split: read_split(path) for split, path in paths.items()}, folder, False)
-        if len(missing) < len(SPLITS):
+        found = {split: path for split, path in paths.items() if path.exists()}
+        if len(found) == len(SPLITS):
+            return Splits({split: read_split(path) for split, path in found.items()}, folder, False)
+        if found and not _is_begun_draw(found, dataset, seed):
+            missing = ", ".join(paths[split].name for split in SPLITS if split not in found)
             raise CaptioningError(
-                f"expected three split lists in {folder}, found {len(SPLITS) - len(missing)} "
-                f"(no {', '.join(missing)}); add the missing or remove the others"
+                f"expected three split lists in {folder}, found {len(found)} "
+                f"(no {missing}); add the missing or remove the others"
             )
-    captions, _ = text.parse_captions(dataset.caption_file)
-    ids = draw_splits(captions, seed)
+    ids = _draw(dataset, seed)
     for split, keys in ids.items():
-        files.write_text(Path(workdir) / split_file_name(split), "".join(f"{k}\n" for k in keys))
-    return Splits(ids, Path(workdir), True)
+        files.write_text(workdir / split_file_name(split), "".join(f"{k}\n" for k in keys))
+    return Splits(ids, workdir, True)
+
+
+def _draw(dataset: Dataset, seed: int) -> dict[str, list[str]]:
+    captions, _ = text.parse_captions(dataset.caption_file)
+    if len(captions) < len(SPLITS):
+        raise CaptioningError(
+            f"expected captions of at least 3 images in {dataset.caption_file}, to draw train, dev "
+            f"and test from, found {len(captions)}; add captions or split lists"
+        )
+    return draw_splits(captions, seed)
+
+
+def _is_begun_draw(begun: dict[str, Path], dataset: Dataset, seed: int) -> bool:
+    """Whether the lists there are those of this very draw, which was interrupted."""
+    ids = _draw(dataset, seed)
+    return all(read_split(path) == ids[split] for split, path in begun.items())
 
 
 def draw_splits(ids: Iterable[str], seed: int) -> dict[str, list[str]]:

@@ -1,7 +1,9 @@
 """Features of a folder of images: skips what cannot be read, goes on where it was stopped."""
 
+import contextlib
 import json
 import shutil
+import zipfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,7 +21,11 @@ _PIECE = 16  # batches a piece
 
 
 def extract(
-    encoder: "Encoder", paths: Sequence[Path], batch_size: int, workdir: Path
+    encoder: "Encoder",
+    paths: Sequence[Path],
+    batch_size: int,
+    workdir: Path,
+    strict: bool = False,
 ) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """Features of every readable image.
 
@@ -31,16 +37,20 @@ def extract(
         skipped: file name → reason, of unreadable files and of files whose id was taken.
 
     Raises:
-        CaptioningError: when no image could be read.
+        CaptioningError: when no image could be read, or, with `strict`, at the first file that
+            cannot be used.
     """
-    unique, skipped = _by_id(paths)
+    unique, repeated = _by_id(paths)
+    if strict and repeated:
+        raise images.refusal(*next(iter(repeated.items())))
+    skipped = {path.name: reason for path, reason in repeated.items()}
     pieces = _Pieces(workdir / PARTIAL, encoder.record)
     known = pieces.read()
     todo = [path for path in unique.values() if _fingerprint(path) not in known]
     if known:
         console.note(f"going on from {len(unique) - len(todo)} images already done")
     with console.Progress(len(todo), "features") as progress:
-        for batch in images.batches(todo, encoder.size, batch_size):
+        for batch in images.batches(todo, encoder.size, batch_size, strict=strict):
             if batch.paths:
                 known |= pieces.add(batch.paths, encoder.extract(batch.pixels))
             for path, reason in batch.unreadable.items():
@@ -63,13 +73,13 @@ def forget(workdir: Path) -> None:
     shutil.rmtree(workdir / PARTIAL, ignore_errors=True)
 
 
-def _by_id(paths: Iterable[Path]) -> tuple[dict[str, Path], dict[str, str]]:
-    unique, skipped = {}, {}
+def _by_id(paths: Iterable[Path]) -> tuple[dict[str, Path], dict[Path, str]]:
+    unique, repeated = {}, {}
     for path in paths:
         first = unique.setdefault(images.image_id(path), path)
         if first is not path:
-            skipped[path.name] = f"has the id of {first.name}, which is used instead"
-    return unique, skipped
+            repeated[path] = f"has the id of {first.name}, which is used instead"
+    return unique, repeated
 
 
 def _fingerprint(path: Path) -> str:
@@ -94,8 +104,9 @@ class _Pieces:
             shutil.rmtree(self.folder)
         files.write_json(settings, self.record)
         known = {}
-        for path in sorted(self.folder.glob("*.npz")):
-            with np.load(path, allow_pickle=False) as piece:
+        for path in sorted(self.folder.glob("[0-9]*.npz")):
+            damaged = (ValueError, OSError, KeyError, EOFError, zipfile.BadZipFile)
+            with contextlib.suppress(*damaged), np.load(path, allow_pickle=False) as piece:
                 known |= _rows(piece["files"].tolist(), piece["features"])
             self.count += 1
         return known

@@ -1,9 +1,12 @@
 """Writing files so that an interruption leaves the old file or the new one, never half of one."""
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
+import platform
+import re
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,24 +14,57 @@ from typing import Any
 
 from captioning.errors import CaptioningError
 
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
 
 @contextlib.contextmanager
 def atomic(path: str | os.PathLike) -> Iterator[Path]:
     """Yield a temporary path beside `path`; move it to `path` when the block ends well.
 
     The temporary name keeps the suffix, because libraries choose a format by it. On an exception
-    (Ctrl-C included) the temporary file is removed and `path` is left as it was.
+    (Ctrl-C included) the temporary file is removed and `path` is left as it was; what a process
+    killed outright leaves behind goes with the next write into the same folder. When there is no
+    room, the `OSError` names `path`, whoever raised it.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem[:100]}.{secrets.token_hex(4)}.tmp{path.suffix}")
+    _sweep(path.parent)
+    token = f"{platform.node()}-{os.getpid()}-{secrets.token_hex(4)}"
+    temporary = path.with_name(f".{path.stem[:30]}.{token}.tmp{path.suffix}")
     try:
         yield temporary
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
+    except OSError as error:
+        if error.errno in NO_ROOM or str(error.filename) == str(temporary):
+            error.filename, error.filename2 = os.fspath(path), None
+        raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _sweep(folder: Path) -> None:
+    """Remove temporary files whose process on this machine is no more."""
+    ours = re.compile(
+        rf"\..*\.{re.escape(platform.node())}-(\d{{1,9}})-[0-9a-f]{{8}}\.tmp.*", re.DOTALL
+    )
+    for name in os.listdir(folder):
+        match = ours.fullmatch(name)
+        if match and not _is_running(int(match[1])):
+            (folder / name).unlink(missing_ok=True)
+
+
+def _is_running(process: int) -> bool:
+    if os.name != "posix":  # elsewhere there is no harmless way to ask
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # another user's
+        return True
+    return True
 
 
 def write_text(path: str | os.PathLike, text: str) -> Path:
@@ -39,8 +75,9 @@ def write_text(path: str | os.PathLike, text: str) -> Path:
 
 
 def write_json(path: str | os.PathLike, value: Any) -> Path:
-    """Write `value` as indented JSON, atomically."""
-    return write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    """Write `value` as indented JSON, atomically; file names that are not UTF-8 become escapes."""
+    text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+    return write_text(path, text.encode("utf-8", "backslashreplace").decode("utf-8"))
 
 
 def read_json(path: str | os.PathLike) -> Any:

@@ -3,6 +3,7 @@
 import collections
 import dataclasses
 import os
+import stat
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -27,15 +28,17 @@ def image_id(path: str | os.PathLike) -> str:
 
 
 def list_files(folder: str | os.PathLike) -> list[Path]:
-    """Every visible file of a folder, sorted by name, whatever its extension."""
+    """Everything visible in a folder, sorted by name, whatever its extension.
+
+    Folders too: `load_rgb` tells why they are of no use, so that nothing is left out in silence.
+    """
     try:
         names = sorted(os.listdir(folder))
     except OSError as error:
         raise CaptioningError(
             f"expected a folder of images at {folder}, found none ({error.strerror.lower()})"
         ) from None
-    paths = (Path(folder, name) for name in names if not name.startswith("."))
-    return [path for path in paths if not path.is_dir()]
+    return [Path(folder, name) for name in names if not name.startswith(".")]
 
 
 def load_rgb(path: str | os.PathLike, at_least: int | None = None) -> Image.Image:
@@ -49,6 +52,9 @@ def load_rgb(path: str | os.PathLike, at_least: int | None = None) -> Image.Imag
         UnreadableImage: with the reason, for anything that is not a whole picture.
     """
     try:
+        kind = os.stat(path).st_mode
+        if not stat.S_ISREG(kind):  # opening a pipe would wait for ever
+            raise UnreadableImage("a directory" if stat.S_ISDIR(kind) else "not a regular file")
         with Image.open(path) as image:
             width, height = image.size
             if width * height > MAX_PIXELS:
@@ -63,14 +69,21 @@ def load_rgb(path: str | os.PathLike, at_least: int | None = None) -> Image.Imag
     except UnreadableImage:
         raise
     except UnidentifiedImageError:
-        size = os.path.getsize(path)
-        raise UnreadableImage("not an image" if size else "an empty file") from None
+        raise UnreadableImage(_why_unidentified(path)) from None
     except Image.DecompressionBombError as error:
         raise UnreadableImage(str(error)) from None
     except OSError as error:
         raise UnreadableImage(error.strerror or str(error)) from None
     except Exception as error:  # decoders raise almost anything on damaged files
         raise UnreadableImage(f"damaged ({type(error).__name__}: {error})") from None
+
+
+def _why_unidentified(path: str | os.PathLike) -> str:
+    with open(path, "rb") as file:
+        start = file.read(12)
+    if start[4:8] == b"ftyp":  # ISO/IEC 23008-12: HEIC as phones take it, and its relatives
+        return "HEIC or a like format, which Pillow reads only with a plug-in; convert it to JPEG"
+    return "not an image" if start else "an empty file"
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
@@ -97,6 +110,11 @@ def load_array(path: str | os.PathLike, size: int) -> np.ndarray:
     return np.asarray(load_rgb(path).resize((size, size), Image.Resampling.BILINEAR))
 
 
+def refusal(path: str | os.PathLike, reason: str) -> CaptioningError:
+    """The error of a script that was told by --strict to skip nothing."""
+    return CaptioningError(f"{path}: {reason}; --strict stops here")
+
+
 @dataclasses.dataclass
 class Batch:
     """Pictures that could be read, and those that could not.
@@ -113,19 +131,29 @@ class Batch:
 
 
 def batches(
-    paths: Sequence[Path], size: int, batch_size: int, workers: int | None = None
+    paths: Sequence[Path],
+    size: int,
+    batch_size: int,
+    workers: int | None = None,
+    strict: bool = False,
 ) -> Iterator[Batch]:
     """Yield `paths` decoded in order, `batch_size` at a time.
 
     Threads decode the batches ahead while the caller computes on the last one (Pillow releases
     the interpreter lock), and at most three batches are held in memory.
+
+    Raises:
+        CaptioningError: with `strict`, at the first file that cannot be read.
     """
     workers = workers or min(8, os.cpu_count() or 1)
     groups = [paths[i : i + batch_size] for i in range(0, len(paths), batch_size)]
     with ThreadPoolExecutor(workers) as pool:
         try:
             for group, results in _ahead(pool, groups, size):
-                yield _collect(group, (future.result() for future in results), size)
+                batch = _collect(group, (future.result() for future in results), size)
+                if strict and batch.unreadable:
+                    raise refusal(*next(iter(batch.unreadable.items())))
+                yield batch
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 

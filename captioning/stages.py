@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 from captioning import artifacts, console, dataset, files, images, text
 from captioning.errors import CaptioningError
 
+_MOST_COMPLAINTS = 20  # printed about one file
+
 if TYPE_CHECKING:  # Keras is loaded by the stages that need it
     from captioning.captioner import Captioner
     from captioning.encoders import Encoder
@@ -22,8 +24,10 @@ def describe(folder: Path, workdir: Path, seed: int) -> list[Path]:
     """Clean the captions of a dataset into `descriptions.txt`; draw splits where none are given."""
     source = dataset.Dataset(folder)
     captions, complaints = text.parse_captions(source.caption_file)
-    for complaint in complaints:
+    for complaint in complaints[:_MOST_COMPLAINTS]:
         console.note(complaint)
+    if len(complaints) > _MOST_COMPLAINTS:
+        console.note(f"and {len(complaints) - _MOST_COMPLAINTS} more lines like these")
     path = artifacts.save_descriptions(workdir, captions)
     cleaned = text.parse_descriptions(path.read_text(encoding="utf-8"))
     vocabulary = {word for group in cleaned.values() for text_ in group for word in text_.split()}
@@ -49,7 +53,12 @@ def find_splits(folder: Path, workdir: Path, seed: int) -> dataset.Splits:
 
 
 def extract(
-    encoder: "Encoder", folder: Path, workdir: Path, batch_size: int, limit: int | None = None
+    encoder: "Encoder",
+    folder: Path,
+    workdir: Path,
+    batch_size: int,
+    limit: int | None = None,
+    strict: bool = False,
 ) -> tuple[list[Path], int]:
     """Features of every readable image of a folder → `features.pkl`, `features.json`.
 
@@ -59,7 +68,7 @@ def extract(
     from captioning import extraction
 
     paths = images.list_files(folder)[:limit]
-    features, skipped = extraction.extract(encoder, paths, batch_size, workdir)
+    features, skipped = extraction.extract(encoder, paths, batch_size, workdir, strict)
     for name, reason in skipped.items():
         console.note(f"skipped {name}: {reason}")
     if skipped:
@@ -187,6 +196,7 @@ def caption(
     encoder_name: str | None,
     output: Path | None,
     as_json: bool,
+    strict: bool = False,
 ) -> int:
     """Caption images and folders of images: one line `path<TAB>caption` each.
 
@@ -205,7 +215,7 @@ def caption(
     encoder = _encoder_of(network, encoder_name)
     network.check_features(encoder.dimension, encoder.record)
     captions, skipped = {}, {}
-    for batch in images.batches(paths, encoder.size, 16):
+    for batch in images.batches(paths, encoder.size, 16, strict=strict):
         skipped |= batch.unreadable
         if batch.paths:
             words = decoding.greedy(network, tokenizer, encoder.extract(batch.pixels))
@@ -236,10 +246,22 @@ def _images_of(inputs: Sequence[Path]) -> list[Path]:
 
 def _encoder_of(network: "Captioner", name: str | None) -> "Encoder":
     """The encoder a captioner was trained with; `name` for models that carry no record."""
-    from captioning import encoders
+    from captioning import encoders, weights
 
     record = network.record.get("encoder")
-    return encoders.from_record(record) if record and not name else encoders.load(name or "simclr")
+    if record and not name:
+        try:
+            return encoders.from_record(record)
+        except (KeyError, TypeError, ValueError) as error:  # a record as untrusted as its file
+            raise CaptioningError(
+                f"the captioner's record of its encoder lacks or misnames {error}; name the "
+                "encoder with --encoder"
+            ) from None
+    name = name or weights.DEFAULT
+    if name in weights.NAMES:  # refused, if at all, before it is downloaded
+        stranger = record and not record.get("file") and record["name"] != name
+        network.check_features(weights.DIMENSION, {"name": name} if stranger else None)
+    return encoders.load(name)
 
 
 def _draw(captions: dict[Path, str], output: Path) -> Path:

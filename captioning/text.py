@@ -1,8 +1,8 @@
 """Caption text: reading caption files, cleaning, and the descriptions that training reads."""
 
 import csv
-import io
 import os
+import re
 import string
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -12,6 +12,8 @@ from captioning.images import image_id
 
 START, END = "startseq", "endseq"
 
+# Which of an image's captions: name.jpg#0, and in one place of Flickr8k name.jpg.1#0.
+_NUMBER = re.compile(r"(\.\d+)?#\d+$")
 _DELETE_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
@@ -66,11 +68,24 @@ def parse_captions(path: str | os.PathLike) -> tuple[dict[str, list[str]], list[
     text = read_text(path)
     rows = _kaggle_rows(text) if _is_kaggle(text) else _published_rows(text)
     captions, complaints = {}, []
-    for line, name, caption in rows:
-        if not name or not caption:
-            complaints.append(f"{path}, line {line}: expected an image name and a caption; ignored")
+    names, labels = {}, {}  # image id → file name, `name.jpg#0` → line: where first seen
+
+    def complain(sentence: str) -> None:
+        complaints.append(f"{path}, line {line}: {sentence}")
+
+    for line, label, caption in rows:
+        name = _NUMBER.sub("", label)
+        key = image_id(name)
+        if not key or not caption:
+            complain("expected an image name and a caption; ignored")
+        elif len(key.split()) > 1:
+            complain(f"expected an image name without spaces, found {name!r}; ignored")
         else:
-            captions.setdefault(image_id(name.split("#")[0]), []).append(caption)
+            captions.setdefault(key, []).append(caption)
+            if names.setdefault(key, name) != name:
+                complain(f"{name} has the id of {names[key]}, whose captions are added to")
+            if label != name and labels.setdefault(label, line) != line:
+                complain(f"{label} stands on line {labels[label]} already; both are kept")
     if not captions:
         raise CaptioningError(
             f"{path}: expected lines `name.jpg#0<TAB>caption` or `image,caption`, found none"
@@ -83,11 +98,14 @@ def _is_kaggle(text: str) -> bool:
 
 
 def _kaggle_rows(text: str) -> Iterable[tuple[int, str, str]]:
-    reader = csv.reader(io.StringIO(text))
-    next(reader)
-    for row in reader:
-        if row:  # an unquoted comma inside a caption makes more than two fields
-            yield reader.line_num, row[0].strip(), ",".join(row[1:]).strip()
+    for line, row in enumerate(text.split("\n")[1:], start=2):
+        if row.strip():  # each line by itself: a quote left open must not swallow the rest
+            try:
+                name, *caption = next(csv.reader([row]))
+            except csv.Error:  # a field beyond any caption's length
+                name, caption = "", []
+            # an unquoted comma inside a caption makes more than two fields
+            yield line, name.strip(), ",".join(caption).strip()
 
 
 def _published_rows(text: str) -> Iterable[tuple[int, str, str]]:

@@ -148,6 +148,7 @@ SOURCES = {
     ),
 }
 
+DIMENSION = 2048  # of the features of every source: all are ResNet-50
 NAMES = (*SOURCES, "random")  # "random" is drawn from a seed, so it has no source
 
 # Tensors that checkpoints hold beside the network: heads, classifiers, counters, MoCo's queue and

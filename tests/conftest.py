@@ -1,6 +1,7 @@
 """Fixtures shared by the tests: the real dataset, a tiny one, photographs that are always there."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -33,9 +34,9 @@ def photographs() -> list[np.ndarray]:
 def script():
     """Run a script of the project as a user would, in a folder of its own."""
 
-    def run(name: str, *arguments, cwd: Path, check: int | None = 0, **keywords):
+    def run(name: str, *arguments, cwd: Path, check: int | None = 0, before=(), **keywords):
         done = subprocess.run(
-            [sys.executable, str(REPOSITORY / name), *map(str, arguments)],
+            [*before, sys.executable, str(REPOSITORY / name), *map(str, arguments)],
             cwd=cwd,
             capture_output=True,
             text=True,
@@ -47,6 +48,17 @@ def script():
         return done
 
     return run
+
+
+@pytest.fixture(scope="session")
+def unprivileged() -> list[str]:
+    """What to put before a command so that permissions hold for it, even for root."""
+    if os.geteuid():
+        return []
+    if not shutil.which("setpriv"):
+        pytest.skip("root may read everything, and there is no setpriv to give that up")
+    powers = "-dac_override,-dac_read_search"
+    return ["setpriv", f"--bounding-set={powers}", f"--inh-caps={powers}"]
 
 
 CAPTIONS = {

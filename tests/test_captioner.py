@@ -12,7 +12,8 @@ from captioning import captioner
 from captioning.captioner import Captioner
 from captioning.errors import CaptioningError
 
-RECORD = {"encoder": {"name": "random", "seed": 0}, "vocabulary_hash": "abc", "settings": {}}
+ENCODER = {"name": "random", "file": None, "sha256": None, "preprocessing": "unit", "seed": 0}
+RECORD = {"encoder": ENCODER, "vocabulary_hash": "abc", "settings": {}}
 
 
 @pytest.fixture(scope="module")
@@ -187,8 +188,40 @@ def test_an_h5_that_points_into_other_files_is_refused(network, tmp_path):
 def test_features_of_another_encoder_are_refused(network):
     model = Captioner(network, RECORD)
     model.check_features(12, None)
-    model.check_features(12, {"name": "random", "seed": 0, "precision": "bfloat16"})
+    model.check_features(12, ENCODER | {"precision": "bfloat16"})
     with pytest.raises(CaptioningError, match="features of 12 numbers, these have 13"):
         model.check_features(13, None)
     with pytest.raises(CaptioningError, match="these are of simclr"):
         model.check_features(12, {"name": "simclr", "sha256": "00"})
+    published = ENCODER | {"name": "simclr", "sha256": "00"}
+    model = Captioner(network, RECORD | {"encoder": published})
+    model.check_features(12, published | {"name": "simclr_imagenet.ckpt", "file": "/elsewhere"})
+
+
+@pytest.mark.parametrize(
+    "record",
+    [[], 3, {"encoder": "random"}, {"encoder": {"name": 3}}, {"vocabulary_hash": 3},
+     {"encoder": ENCODER | {"file": ["/etc/passwd"]}}],
+)  # fmt: skip
+def test_a_record_that_cannot_be_used_is_refused(network, tmp_path, record):
+    path = captioner.save(tmp_path / "model.keras", Captioner(network, record))
+    refused(path, "damaged record")
+
+
+def test_an_h5_that_is_mostly_nothing_is_refused(network, tmp_path):
+    path = tmp_path / "model.h5"
+    write_keras_2(path, network)
+    with h5py.File(path, "a") as file:
+        group = file["model_weights/dense_2"]
+        del group[group.attrs["weight_names"][0]]
+        group.create_dataset("dense_2/variable:0", (16, 2**40), "f4", chunks=(16, 2**10))
+    refused(path, "far more than its size")
+
+
+def test_an_absurd_caption_length_is_refused(network, tmp_path):
+    path = tmp_path / "model.h5"
+    write_keras_2(path, network)
+    with h5py.File(path, "a") as file:
+        config = file.attrs["model_config"]
+        file.attrs["model_config"] = config.replace("[null, 7]", "[null, 2000000000]")
+    refused(path, "a prefix of 2000000000 words")

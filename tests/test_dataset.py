@@ -75,6 +75,23 @@ def test_a_missing_list_is_named(tiny):
         dataset.splits(dataset.Dataset(tiny), tiny)
 
 
+def test_an_interrupted_draw_is_completed(tmp_path):
+    source, work = kaggle(tmp_path / "kaggle", 8), tmp_path / "work"
+    drawn = dataset.splits(source, work, seed=3).ids
+    (work / "Flickr_8k.testImages.txt").unlink()
+    assert dataset.splits(source, work, seed=3).ids == drawn
+    (work / "Flickr_8k.testImages.txt").unlink()
+    with pytest.raises(CaptioningError, match=r"found 2 \(no Flickr_8k\.testImages\.txt\)"):
+        dataset.splits(source, work, seed=4)
+
+
+def test_too_few_images_to_draw_from_are_refused_and_nothing_is_written(tmp_path):
+    source = kaggle(tmp_path / "kaggle", 2)
+    with pytest.raises(CaptioningError, match=r"at least 3 images .* found 2"):
+        dataset.splits(source, tmp_path / "work")
+    assert not (tmp_path / "work").exists()
+
+
 def test_missing_folders_are_named(tmp_path):
     source = dataset.Dataset(tmp_path)
     with pytest.raises(CaptioningError, match=r"Flickr8k\.token\.txt or captions\.txt"):

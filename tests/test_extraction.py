@@ -28,10 +28,10 @@ def folder(tmp_path):
     return tmp_path / "images"
 
 
-def extract(folder, encoder=None, batch_size=2):
+def extract(folder, encoder=None, batch_size=2, strict=False):
     encoder = encoder or MeanColour()
     workdir = folder.parent / "work"
-    return extraction.extract(encoder, images.list_files(folder), batch_size, workdir)
+    return extraction.extract(encoder, images.list_files(folder), batch_size, workdir, strict)
 
 
 def test_every_image_whatever_its_extension(folder):
@@ -54,9 +54,28 @@ def test_broken_and_duplicate_files_cost_only_themselves(folder):
     assert skipped["04.png"] == "an empty file"
     assert skipped["05.txt"] == "has the id of 05.png, which is used instead"
     assert skipped["06.png"] == "has the id of 06.jpg, which is used instead"
-    assert skipped.keys() == {"03.png", "04.png", "05.txt", "06.png"}
+    assert skipped["folder"] == "a directory"
+    assert skipped.keys() == {"03.png", "04.png", "05.txt", "06.png", "folder"}
     assert len(features) == 48
     np.testing.assert_array_equal(features["06"], features["08"])
+
+
+def test_strict_stops_at_the_first(folder):
+    (folder / "03.png").write_bytes(b"")
+    with pytest.raises(CaptioningError, match=r"03\.png: an empty file; --strict stops here"):
+        extract(folder, strict=True)
+    (folder / "49.txt").write_text("notes")
+    with pytest.raises(CaptioningError, match=r"49\.txt: has the id of 49\.png"):
+        extract(folder, strict=True)
+
+
+def test_a_damaged_piece_is_done_again(folder):
+    whole, _ = extract(folder)
+    piece = folder.parent / "work" / extraction.PARTIAL / "000000.npz"
+    for damaged in (b"", piece.read_bytes()[:500], b"PK nothing"):
+        piece.write_bytes(damaged)
+        again, _ = extract(folder)
+        assert all((again[key] == whole[key]).all() for key in whole)
 
 
 def test_an_interrupted_run_goes_on_and_ends_the_same(folder):

@@ -1,5 +1,9 @@
 """Atomic writing."""
 
+import errno
+import subprocess
+import sys
+
 import pytest
 
 from captioning import files
@@ -14,6 +18,58 @@ def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path):
         raise KeyboardInterrupt
     assert files.read_json(path) == {"a": "é"}
     assert [p.name for p in tmp_path.iterdir()] == ["value.json"]
+
+
+KILLED = """
+import os, signal, sys
+from captioning import files
+with files.atomic(sys.argv[1]) as temporary:
+    temporary.write_text("half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_a_killed_process_leaves_goes_with_the_next_write(tmp_path):
+    path = files.write_text(tmp_path / "a.txt", "old")
+    for _ in range(2):
+        subprocess.run([sys.executable, "-c", KILLED, path])
+        assert path.read_text() == "old"
+        assert len(list(tmp_path.iterdir())) == 2  # the litter of one kill at most
+    with files.atomic(tmp_path / "b.txt") as living:  # that of a process at work stays
+        living.write_text("b")
+        files.write_text(path, "new")
+        assert {p.name for p in tmp_path.iterdir()} == {"a.txt", living.name}
+    assert {p.name for p in tmp_path.iterdir()} == {"a.txt", "b.txt"}
+
+
+def test_temporaries_of_other_machines_and_other_programs_stay(tmp_path):
+    others = [".a.elsewhere-1-00000000.tmp.txt", ".a.tmp", "a.tmp.txt", ".hidden"]
+    for name in others:
+        (tmp_path / name).touch()
+    files.write_text(tmp_path / "a.txt", "new")
+    assert {p.name for p in tmp_path.iterdir()} == {"a.txt", *others}
+
+
+@pytest.mark.parametrize("name", ["x" * 250 + ".png", "🐕" * 62 + ".png"])
+def test_the_longest_names_can_be_written(tmp_path, name):
+    assert files.write_text(tmp_path / name, "x").read_text() == "x"
+
+
+def test_no_room_names_the_file_that_was_to_be_written(tmp_path):
+    with pytest.raises(OSError) as caught, files.atomic(tmp_path / "a.txt") as temporary:
+        temporary.touch()
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert caught.value.filename == str(tmp_path / "a.txt")
+    with pytest.raises(OSError) as caught, files.atomic(tmp_path / "a.txt"):
+        pass  # nothing was written, which shows when it is to be moved
+    assert caught.value.filename == str(tmp_path / "a.txt")
+
+
+def test_names_that_are_not_utf8_survive_json(tmp_path):
+    value = {"caf\udce9.jpg": "é"}
+    path = files.write_json(tmp_path / "a.json", value)
+    assert files.read_json(path) == value
+    assert "é" in path.read_text(encoding="utf-8")
 
 
 def test_folders_are_made_and_the_suffix_kept(tmp_path):

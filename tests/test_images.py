@@ -2,6 +2,8 @@
 
 import io
 import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -123,9 +125,36 @@ def test_reasons(picture, tmp_path):
     (tmp_path / "text.jpg").write_text("hello")
     assert refused(tmp_path / "text.jpg") == "not an image"
     assert "No such file" in refused(tmp_path / "none.jpg")
-    assert "directory" in refused(tmp_path).lower()
+    assert refused(tmp_path) == "a directory"
     (tmp_path / "loop.jpg").symlink_to("loop.jpg")
     assert "symbolic links" in refused(tmp_path / "loop.jpg")
+    assert "name too long" in refused(tmp_path / ("x" * 300)).lower()
+    os.mkfifo(tmp_path / "pipe.jpg")
+    assert refused(tmp_path / "pipe.jpg") == "not a regular file"
+
+
+@pytest.mark.parametrize("brand", [b"heic", b"mif1", b"hevx"])
+def test_heic_without_a_plug_in_says_so(tmp_path, brand):
+    box = b"\x00\x00\x00\x18ftyp" + brand + b"\x00\x00\x00\x00mif1heic"
+    (tmp_path / "phone.jpg").write_bytes(box + bytes(100))
+    assert "HEIC" in refused(tmp_path / "phone.jpg")
+    assert "convert it to JPEG" in refused(tmp_path / "phone.jpg")
+
+
+def test_a_file_that_may_not_be_read(picture, tmp_path, unprivileged):
+    path = saved(picture, tmp_path / "secret.png")
+    path.chmod(0)
+    program = "import sys; from captioning import images; images.load_rgb(sys.argv[1])"
+    done = subprocess.run(
+        [*unprivileged, sys.executable, "-c", program, path], capture_output=True, text=True
+    )
+    assert done.stderr.splitlines()[-1].endswith("UnreadableImage: Permission denied")
+
+
+def test_the_longest_names_a_file_can_have(picture, tmp_path):
+    for name in ("x" * 251 + ".png", "🐕" * 62 + ".png"):
+        saved(picture, tmp_path / name)
+    assert [close(images.load_rgb(path), picture) for path in images.list_files(tmp_path)] == [1, 1]
 
 
 def test_a_decompression_bomb_is_refused_unread(tmp_path):
@@ -146,11 +175,11 @@ def test_ids_end_at_the_first_dot():
     assert images.image_id("folder/2258277193_586949ec62.jpg.1") == "2258277193_586949ec62"
 
 
-def test_listing_is_sorted_and_leaves_out_folders_and_hidden_files(tmp_path):
+def test_listing_is_sorted_and_leaves_out_hidden_files(tmp_path):
     for name in ("b.jpg", "a.weird", ".hidden.jpg"):
         (tmp_path / name).touch()
     (tmp_path / "folder").mkdir()
-    assert [path.name for path in images.list_files(tmp_path)] == ["a.weird", "b.jpg"]
+    assert [path.name for path in images.list_files(tmp_path)] == ["a.weird", "b.jpg", "folder"]
     with pytest.raises(images.CaptioningError, match="expected a folder"):
         images.list_files(tmp_path / "none")
 
@@ -178,3 +207,7 @@ def test_batches_keep_the_order_and_name_the_broken(picture, tmp_path):
     assert [path for batch in found for path in batch.paths] == paths[:4] + paths[5:]
     assert [int(p[0, 0, 0]) for b in found for p in b.pixels] == [*range(4), *range(5, 11)]
     assert [batch.unreadable for batch in found] == [{}, {paths[4]: "not an image"}, {}]
+    strict = images.batches(paths, 8, batch_size=4, strict=True)
+    assert next(strict).paths == paths[:4]
+    with pytest.raises(images.CaptioningError, match=r"04\.png: not an image; --strict"):
+        next(strict)

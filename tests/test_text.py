@@ -61,6 +61,39 @@ def test_lines_without_a_caption_are_named(tmp_path):
     assert [c.split(": ")[0] for c in complaints] == [f"{path}, line 2", f"{path}, line 3"]
 
 
+@pytest.mark.parametrize(
+    ("line", "complaint"),
+    [
+        ("my dog.jpg#0\tA dog", "without spaces, found 'my dog.jpg'; ignored"),
+        (".jpg#0\tA dog", "expected an image name and a caption; ignored"),
+        ("a.jpg#0\tA cat", "a.jpg#0 stands on line 1 already; both are kept"),
+        ("a.png#0\tA cat", "a.png has the id of a.jpg, whose captions are added to"),
+    ],
+)
+def test_doubtful_lines_are_named(tmp_path, line, complaint):
+    path = tmp_path / "captions.txt"
+    path.write_text(f"a.jpg#0\tA dog\n{line}\n")
+    captions, complaints = text.parse_captions(path)
+    assert captions == {"a": ["A dog"] if "ignored" in complaint else ["A dog", "A cat"]}
+    assert [c.split(": ", 1)[0] for c in complaints] == [f"{path}, line 2"]
+    assert complaints[0].endswith(complaint)
+
+
+def test_a_quote_left_open_costs_only_its_line(tmp_path):
+    path = tmp_path / "captions.txt"
+    long = "x" * 200_000  # more than the csv module takes
+    path.write_text(f'image,caption\na.jpg,"A dog\nb.jpg,Sea\nc.jpg,"{long}"\n')
+    captions, complaints = text.parse_captions(path)
+    assert captions == {"a": ["A dog"], "b": ["Sea"]}
+    assert [c.split(": ")[0] for c in complaints] == [f"{path}, line 4"]
+
+
+def test_numbers_are_cut_off_names_that_hold_the_sign(tmp_path):
+    path = tmp_path / "captions.txt"
+    path.write_text("no#1dog.jpg#0\tA dog\nno#2.jpg#0\tA cat\n")
+    assert text.parse_captions(path)[0] == {"no#1dog": ["A dog"], "no#2": ["A cat"]}
+
+
 def test_other_encodings_are_refused_with_the_line(tmp_path):
     path = tmp_path / "captions.txt"
     path.write_bytes("a.jpg#0\tA dog\nb.jpg#0\tA café\n".encode("latin-1"))
