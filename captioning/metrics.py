@@ -1,5 +1,6 @@
 """BLEU of captions under the reference's protocol and under the standard one (nltk computes)."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 
 from nltk.translate.bleu_score import corpus_bleu
@@ -39,7 +40,9 @@ def bleu(
     else:
         hypotheses = [[word for word in words if word != END] for words in captions.values()]
         targets = [[text.split() for text in references[key]] for key in captions]
-    return [float(score) for score in corpus_bleu(targets, hypotheses, WEIGHTS[protocol])]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # nltk explains a BLEU-4 of 0 at length
+        return [float(score) for score in corpus_bleu(targets, hypotheses, WEIGHTS[protocol])]
 
 
 def report(
