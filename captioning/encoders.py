@@ -13,7 +13,7 @@ import h5py
 import keras
 import numpy as np
 
-from captioning import checkpoints, files, networks, pickles, weights
+from captioning import checkpoints, files, jigsaw, networks, pickles, weights
 from captioning.errors import CaptioningError
 
 PRECISIONS = ("float32", "bfloat16")
@@ -67,22 +67,27 @@ def load(
     preprocessing: str | None = None,
     precision: str = "float32",
     seed: int = 0,
+    mode: str = jigsaw.MODES[0],
 ) -> Encoder:
-    """A ResNet-50 for pictures of 224×224 pixels, with 2048 features.
+    """A ResNet-50 for pictures of 224×224 pixels, with 2048 features; or a jigsaw network.
 
     Args:
         name_or_file: one of `weights.NAMES` (downloaded once), or a file: PyTorch's `.ckpt`,
             `.pth` and `.pth.tar`, a TensorFlow checkpoint (prefix, `.index` or folder), the
-            `.weights.h5` of `networks.resnet50`, or the `.h5` of `keras.applications.ResNet50`.
+            `.weights.h5` of `networks.resnet50`, the `.h5` of `keras.applications.ResNet50`, or
+            the `.keras` of `jigsaw/main.py`.
         preprocessing: a name of `weights.PREPROCESSINGS`; None is that of the source.
         precision: one of `PRECISIONS`; bfloat16 is twice as fast where the processor has it, and
             its features differ by less than 1 %.
         seed: of the weights of "random".
+        mode: what to take from a jigsaw network, one of `jigsaw.MODES`.
 
     Raises:
-        CaptioningError: if the weights cannot be had, or are not exactly those of a ResNet-50.
+        CaptioningError: if the weights cannot be had, or are not exactly those of the network.
     """
     name = os.fspath(name_or_file)
+    if name.endswith(".keras"):
+        return _of_jigsaw(_existing(name), preprocessing, precision, mode)
     if name == "random":
         record = {"name": name, "file": None, "sha256": None, "seed": seed}
         trunk = networks.resnet50(folded=True, dtype=precision)
@@ -126,7 +131,28 @@ def from_record(record: dict, precision: str = "float32") -> Encoder:
                 f"{expected}, found {found} at {path}; put the former ones back, name a copy of "
                 "them with --encoder, or train the model anew"
             )
-    return load(file or name, record["preprocessing"], precision, record.get("seed", 0))
+    how = {key: record[key] for key in ("preprocessing", "seed", "mode") if key in record}
+    return load(file or name, precision=precision, **how)
+
+
+def _of_jigsaw(path: Path, preprocessing: str | None, precision: str, mode: str) -> Encoder:
+    if preprocessing not in (None, jigsaw.PREPROCESSING):
+        raise CaptioningError(
+            f"{path} is a jigsaw network, which standardises its input itself; leave "
+            "--preprocessing out"
+        )
+    network, trained = jigsaw.encoder(path, mode, None if precision == "float32" else precision)
+    record = {
+        "name": f"jigsaw {trained['backbone']}",
+        "file": str(path),
+        "sha256": _digest(path),
+        "mode": mode,
+        "preprocessing": jigsaw.PREPROCESSING,
+        "precision": precision,
+    }
+    encoder = Encoder(network, record)
+    encoder.record.update(size=encoder.size, dimension=encoder.dimension)
+    return encoder
 
 
 def _with_preprocessing(trunk: keras.Model, how: weights.Preprocessing) -> keras.Model:

@@ -124,6 +124,38 @@ def resnet50(
     return keras.Model(inputs, outputs, name="resnet50")
 
 
+def small(size: int = 64, dtype: str | None = None) -> keras.Model:
+    """A residual trunk for two cores and an hour: float (n, size, size, 3) → (n, h, h, 256).
+
+    h is size / 32, so that a tile of 64 keeps its four quarters apart.
+    """
+    conv = ConvNorm(dtype=dtype)
+    inputs = keras.Input((size, size, 3))
+    x = conv(inputs, "conv1", 32, 5, 4)
+    for group, filters in enumerate((64, 128, 256)):
+        x = basic_block(conv, x, f"layer{group + 1}_0", filters, 2)
+    return keras.Model(inputs, x, name="small")
+
+
+def alexnet(size: int = 64, dtype: str | None = None) -> keras.Model:
+    """AlexNet's convolutions with stride 2 for small tiles: float (n, size, size, 3) → (…, 256).
+
+    Krizhevsky et al. 2012, in one piece; batch normalisation stands in for local response
+    normalisation. A tile of 64 gives (n, 3, 3, 256).
+    """
+    conv = ConvNorm(dtype=dtype)
+    inputs = keras.Input((size, size, 3))
+    x = conv(inputs, "conv1", 96, 11, 2)
+    x = layers.MaxPooling2D(3, 2, dtype=dtype, name="maxpool1")(x)
+    x = conv(x, "conv2", 256, 5)
+    x = layers.MaxPooling2D(3, 2, dtype=dtype, name="maxpool2")(x)
+    x = conv(x, "conv3", 384, 3)
+    x = conv(x, "conv4", 384, 3)
+    x = conv(x, "conv5", 256, 3)
+    x = layers.MaxPooling2D(3, 2, dtype=dtype, name="maxpool5")(x)
+    return keras.Model(inputs, x, name="alexnet")
+
+
 def convolutions(trunk: keras.Model) -> list[keras.layers.Conv2D]:
     """The convolutions of a trunk in the order in which they are made: projections come first."""
     found = (layer for layer in trunk.layers if isinstance(layer, layers.Conv2D))

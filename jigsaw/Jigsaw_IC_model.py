@@ -1,0 +1,43 @@
+"""Stage 2: train the merge LSTM captioner on the features of Jigsaw_feature_extraction.py.
+
+The learning rate falls after an epoch without a better loss on dev, training ends after three.
+
+    python jigsaw/Jigsaw_IC_model.py
+    python jigsaw/Jigsaw_IC_model.py --dataset ~/flickr8k --workdir jigsaw_work --resume
+
+Files: model-ep….keras (best last), history.csv, curves.png, training-state.npz (for --resume).
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repository
+
+from captioning import console
+
+
+def main() -> None:
+    parser = console.parser(__doc__)
+    console.add_workplace(parser, "jigsaw_work")
+    console.add_training(parser, epochs=25)
+    args = parser.parse_args()
+
+    from captioning import stages
+
+    written = stages.train(
+        args.dataset,
+        args.workdir,
+        args.seed,
+        recipe=args.recipe,
+        epochs=args.epochs,
+        batch_size=args.batch_size,
+        precision=args.precision,
+        resume=args.resume,
+        plateau=1,
+        patience=3,
+    )
+    console.written(written)
+
+
+if __name__ == "__main__":
+    console.run(main)

@@ -1,0 +1,51 @@
+"""Stage 1a: features of a folder of images from a network that has learned to solve puzzles.
+
+    python jigsaw/Jigsaw_feature_extraction.py --model jigsaw_work/model.keras \\
+        --images Flicker8k_Dataset
+    python jigsaw/Jigsaw_feature_extraction.py --model jigsaw_work/model.keras \\
+        --images Flicker8k_Dataset --mode single --workdir single_work
+
+Files: features.pkl (image id → float32 (1, D)), features.json (how they were made).
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repository
+
+from captioning import console
+
+
+def arguments():
+    parser = console.parser(__doc__)
+    parser.add_argument("--model", type=Path, required=True, metavar="FILE", help="by main.py")
+    parser.add_argument("--images", type=Path, required=True, metavar="DIR")
+    parser.add_argument(
+        "--mode",
+        choices=("full", "single"),
+        default="full",
+        help="full: the 1024 units before the softmax, over nine tiles in their own order; single: "
+        "the average of the shared trunk over the whole image (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--workdir", type=Path, default=Path("jigsaw_work"), metavar="DIR", help="%(default)s"
+    )
+    parser.add_argument("--batch-size", type=console.positive_int, default=32, metavar="N")
+    parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
+    return parser.parse_args()
+
+
+def main() -> int:
+    args = arguments()
+
+    from captioning import encoders, stages
+
+    console.announce_device()
+    encoder = encoders.load(args.model, precision=args.precision, mode=args.mode)
+    paths, skipped = stages.extract(encoder, args.images, args.workdir, args.batch_size)
+    console.written(paths)
+    return console.SOME_SKIPPED if skipped else console.DONE
+
+
+if __name__ == "__main__":
+    console.run(main)

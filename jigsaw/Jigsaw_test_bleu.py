@@ -1,0 +1,34 @@
+"""Stage 3: caption a split from its features and score the captions with BLEU, as 3_BLEU.py does.
+
+    python jigsaw/Jigsaw_test_bleu.py
+    python jigsaw/Jigsaw_test_bleu.py --dataset ~/flickr8k --workdir jigsaw_work --split dev
+
+Files: bleu-test.json (scores), captions-test.json (image id → caption).
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repository
+
+from captioning import console
+
+
+def main() -> None:
+    parser = console.parser(__doc__)
+    console.add_workplace(parser, "jigsaw_work")
+    parser.add_argument(
+        "--split", choices=("dev", "test"), default="test", help="default: %(default)s"
+    )
+    parser.add_argument(
+        "--model", type=Path, metavar="FILE", help="default: the one with the lowest val_loss"
+    )
+    args = parser.parse_args()
+
+    from captioning import stages
+
+    console.written(stages.score(args.dataset, args.workdir, args.seed, args.split, args.model))
+
+
+if __name__ == "__main__":
+    console.run(main)

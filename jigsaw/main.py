@@ -1,0 +1,116 @@
+"""Pretrain a network on jigsaw puzzles: which of N permutations are the nine tiles in?
+
+    python jigsaw/main.py --hdf5 flickr8k.hdf5 --permutations maxHammingSet_of_100.txt
+    python jigsaw/main.py --hdf5 flickr8k.hdf5 --permutations maxHammingSet_of_100.txt \\
+        --backbone small --batch-size 64 --precision bfloat16 --schedule cosine
+
+Files: model.keras (best by val_loss), history.csv, history.pkl, curves.png, test_accuracy.pkl,
+training-state.npz (for --resume). Guessing has a loss of ln(N).
+Several GPUs share each batch by MirroredStrategy; this was written without any to try it on.
+"""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repository
+
+from captioning import console
+
+
+def arguments() -> argparse.Namespace:
+    parser = console.parser(__doc__)
+    parser.add_argument("--hdf5", type=Path, required=True, metavar="FILE", help="by to_hdf5.py")
+    parser.add_argument(
+        "--permutations", type=Path, required=True, metavar="FILE", help="by maximal_hamming.py"
+    )
+    parser.add_argument(
+        "--max-hamming-set",
+        type=console.positive_int,
+        default=100,
+        metavar="N",
+        help="take the first N permutations of the file (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--backbone", choices=("resnet50", "alexnet", "small"), default="resnet50",
+        help="the shared trunk; small is for a machine without GPU (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--epochs",
+        type=console.natural,
+        default=50,
+        metavar="N",
+        help="0 saves the network untrained, to compare with (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--batch-size", type=console.positive_int, default=32, metavar="N", help="default: 32"
+    )
+    parser.add_argument(
+        "--learning-rate", type=float, default=1e-3, metavar="X", help="default: %(default)s"
+    )
+    parser.add_argument(
+        "--schedule",
+        choices=("plateau", "cosine"),
+        default="plateau",
+        help="plateau: a tenth of the learning rate after 3 epochs without a better val_loss, the "
+        "end after 6; cosine: down to 0 over all epochs (default: %(default)s)",
+    )
+    parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=Path("jigsaw_work"),
+        metavar="DIR",
+        help="default: %(default)s",
+    )
+    parser.add_argument("--seed", type=console.natural, default=0, help="default: %(default)s")
+    parser.add_argument("--resume", action="store_true", help="go on from training-state.npz")
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = arguments()
+
+    from captioning import files, hdf5, jigsaw, stages
+    from jigsaw.DataGenerator import DataGenerator
+    from jigsaw.hamming_set import maximal_hamming
+
+    permutations = maximal_hamming.load(args.permutations)[: args.max_hamming_set]
+    pictures = {split: hdf5.Images(args.hdf5, f"{split}_img") for split in ("train", "val", "test")}
+    data = {
+        split: DataGenerator(
+            images,
+            permutations,
+            args.batch_size,
+            seed=args.seed,
+            fixed=split != "train",
+            workers=min(8, os.cpu_count() or 1),
+        )
+        for split, images in pictures.items()
+    }
+    sizes = data["train"].creator.sizes
+    record = {
+        "backbone": args.backbone,
+        "permutations": len(permutations),
+        "permutations_sha256": files.sha256(args.permutations),
+        "sizes": {key: getattr(sizes, key) for key in ("image", "crop", "cell", "tile")},
+    }
+    settings = record | {
+        "images": {split: len(images) for split, images in pictures.items()},
+        "epochs": args.epochs,
+        "batch_size": args.batch_size,
+        "learning_rate": args.learning_rate,
+        "schedule": args.schedule,
+        "precision": args.precision,
+        "seed": args.seed,
+        "versions": stages.versions(),
+    }
+    console.announce_device()
+    console.note(f"puzzles: {settings['images']} pictures, {len(permutations)} permutations")
+    record |= {"settings": settings}
+    console.written(jigsaw.train(data, settings, record, args.output, args.resume))
+
+
+if __name__ == "__main__":
+    console.run(main)
