@@ -146,14 +146,15 @@ def usable_ids(
         CaptioningError: when none is left.
     """
     usable = [key for key in ids if key in descriptions and key in features]
-    for what, lacking in (
-        ("captions", [key for key in ids if key not in descriptions]),
-        ("features", [key for key in ids if key in descriptions and key not in features]),
+    for what, option, lacking in (
+        ("captions", "descriptions", [key for key in ids if key not in descriptions]),
+        ("features", "features", [k for k in ids if k in descriptions and k not in features]),
     ):
         if lacking:
             examples = ", ".join(lacking[:3]) + (", …" if len(lacking) > 3 else "")
             console.note(
-                f"{split}: {len(lacking)} of {len(ids)} images have no {what} ({examples})"
+                f"{split}: {len(lacking)} of {len(ids)} images have no {what} ({examples}) and are "
+                f"left out; 1_data_preprocessor.py --only {option} makes them"
             )
     if not usable:
         raise CaptioningError(

@@ -1,6 +1,7 @@
 """How the captioner is taught: batches, objective, and the two recipes, `fast` and `reference`."""
 
 import dataclasses
+import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -223,6 +224,17 @@ class CaptionData:
     def dimension(self) -> int:
         """Length of an image feature."""
         return self.train_features.shape[1]
+
+    @property
+    def digest(self) -> str:
+        """Hexadecimal digest of all of it: a run may be resumed on the same data only."""
+        digest = hashlib.sha256()
+        for part in (self.train, self.dev):
+            for array in (part.inputs, part.targets, part.images):
+                digest.update(array)
+        for array in (self.train_features, self.dev_features):
+            digest.update(np.ascontiguousarray(array))
+        return digest.hexdigest()[:16]
 
     def standardised(self) -> tuple["CaptionData", "Standardisation"]:
         """The same with train features of zero mean and like, small deviation; how to undo it."""

@@ -135,6 +135,7 @@ def train(
         "seed": seed,
         "plateau": plateau,
         "patience": patience,
+        "data": data.digest,
         "versions": versions(),
     }
     record = {

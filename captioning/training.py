@@ -154,14 +154,16 @@ class _Recorder(keras.callbacks.Callback):
             shapes = [tuple(variable.shape) for variable in self._variables()]
             if shapes != [array.shape for array in self.arrays]:
                 raise CaptioningError(f"{path} is of another network; leave --resume out")
-        except (ValueError, KeyError, OSError, EOFError) as error:
+        except CaptioningError:
+            raise
+        except Exception as error:  # a damaged file can trip any step of its reading
             raise CaptioningError(
                 f"{path} cannot be read ({error}); delete it and train without --resume"
             ) from None
 
     def _check_settings(self, path: Path, saved: dict) -> None:
         now = json.loads(json.dumps(self.settings))  # as the file has them: lists, not tuples
-        differing = sorted(key for key in saved | now if saved.get(key) != now.get(key))
+        differing = sorted(key for key in saved.keys() & now.keys() if saved[key] != now[key])
         if differing:
             key = differing[0]
             raise CaptioningError(
