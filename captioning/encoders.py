@@ -67,7 +67,6 @@ def load(
     preprocessing: str | None = None,
     precision: str = "float32",
     seed: int = 0,
-    mode: str = jigsaw.MODES[0],
 ) -> Encoder:
     """A ResNet-50 for pictures of 224×224 pixels, with 2048 features; or a jigsaw network.
 
@@ -75,19 +74,23 @@ def load(
         name_or_file: one of `weights.NAMES` (downloaded once), or a file: PyTorch's `.ckpt`,
             `.pth` and `.pth.tar`, a TensorFlow checkpoint (prefix, `.index` or folder), the
             `.weights.h5` of `networks.resnet50`, the `.h5` of `keras.applications.ResNet50`, or
-            the `.keras` of `jigsaw/main.py`.
+            the `.keras` of `jigsaw/main.py` (see `of_jigsaw`).
         preprocessing: a name of `weights.PREPROCESSINGS`; None is that of the source.
         precision: one of `PRECISIONS`; bfloat16 is twice as fast where the processor has it, and
             its features differ by less than 1 %.
         seed: of the weights of "random".
-        mode: what to take from a jigsaw network, one of `jigsaw.MODES`.
 
     Raises:
         CaptioningError: if the weights cannot be had, or are not exactly those of the network.
     """
     name = os.fspath(name_or_file)
     if name.endswith(".keras"):
-        return _of_jigsaw(_existing(name), preprocessing, precision, mode)
+        if preprocessing:
+            raise CaptioningError(
+                f"{name} is a jigsaw network, which standardises its input itself; leave "
+                "--preprocessing out"
+            )
+        return of_jigsaw(_existing(name), precision=precision)
     if name == "random":
         record = {"name": name, "file": None, "sha256": None, "seed": seed}
         trunk = networks.resnet50(folded=True, dtype=precision)
@@ -131,20 +134,21 @@ def from_record(record: dict, precision: str = "float32") -> Encoder:
                 f"{expected}, found {found} at {path}; put the former ones back, name a copy of "
                 "them with --encoder, or train the model anew"
             )
-    how = {key: record[key] for key in ("preprocessing", "seed", "mode") if key in record}
-    return load(file or name, precision=precision, **how)
+    if "mode" in record:
+        return of_jigsaw(path, record["mode"], precision)
+    return load(file or name, record["preprocessing"], precision, record.get("seed", 0))
 
 
-def _of_jigsaw(path: Path, preprocessing: str | None, precision: str, mode: str) -> Encoder:
-    if preprocessing not in (None, jigsaw.PREPROCESSING):
-        raise CaptioningError(
-            f"{path} is a jigsaw network, which standardises its input itself; leave "
-            "--preprocessing out"
-        )
+def of_jigsaw(path: Path, mode: str = jigsaw.MODES[0], precision: str = "float32") -> Encoder:
+    """What a network of `jigsaw/main.py` has learned; `mode` as in `jigsaw.encoder`.
+
+    Raises:
+        CaptioningError: if the file is damaged, or is not exactly such a network.
+    """
     network, trained = jigsaw.encoder(path, mode, None if precision == "float32" else precision)
     record = {
         "name": f"jigsaw {trained['backbone']}",
-        "file": str(path),
+        "file": str(path.resolve()),
         "sha256": _digest(path),
         "mode": mode,
         "preprocessing": jigsaw.PREPROCESSING,

@@ -1,9 +1,9 @@
 """Stage 1a: features of a folder of images from a network that has learned to solve puzzles.
 
-    python jigsaw/Jigsaw_feature_extraction.py --model jigsaw_work/model.keras \\
-        --images Flicker8k_Dataset
-    python jigsaw/Jigsaw_feature_extraction.py --model jigsaw_work/model.keras \\
-        --images Flicker8k_Dataset --mode single --workdir single_work
+    python jigsaw/Jigsaw_feature_extraction.py --images Flicker8k_Dataset \\
+        --model jigsaw_work/pretraining/model.keras
+    python jigsaw/Jigsaw_feature_extraction.py --images ~/photos --model model.keras \\
+        --mode single --workdir single_work
 
 Files: features.pkl (image id → float32 (1, D)), features.json (how they were made).
 """
@@ -18,7 +18,7 @@ from captioning import console
 
 def arguments():
     parser = console.parser(__doc__)
-    parser.add_argument("--model", type=Path, required=True, metavar="FILE", help="by main.py")
+    parser.add_argument("--model", type=Path, required=True, metavar="FILE", help="of main.py")
     parser.add_argument("--images", type=Path, required=True, metavar="DIR")
     parser.add_argument(
         "--mode",
@@ -28,7 +28,11 @@ def arguments():
         "the average of the shared trunk over the whole image (default: %(default)s)",
     )
     parser.add_argument(
-        "--workdir", type=Path, default=Path("jigsaw_work"), metavar="DIR", help="%(default)s"
+        "--workdir",
+        type=Path,
+        default=Path("jigsaw_work"),
+        metavar="DIR",
+        help="folder that is written to (default: %(default)s)",
     )
     parser.add_argument("--batch-size", type=console.positive_int, default=32, metavar="N")
     parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
@@ -41,7 +45,7 @@ def main() -> int:
     from captioning import encoders, stages
 
     console.announce_device()
-    encoder = encoders.load(args.model, precision=args.precision, mode=args.mode)
+    encoder = encoders.of_jigsaw(args.model, args.mode, args.precision)
     paths, skipped = stages.extract(encoder, args.images, args.workdir, args.batch_size)
     console.written(paths)
     return console.SOME_SKIPPED if skipped else console.DONE

@@ -33,9 +33,11 @@ def arguments() -> argparse.Namespace:
         help="take the first N permutations of the file (default: %(default)s)",
     )
     parser.add_argument(
-        "--backbone", choices=("resnet50", "alexnet", "small"), default="resnet50",
+        "--backbone",
+        choices=("resnet50", "alexnet", "small"),
+        default="resnet50",
         help="the shared trunk; small is for a machine without GPU (default: %(default)s)",
-    )  # fmt: skip
+    )
     parser.add_argument(
         "--epochs",
         type=console.natural,
@@ -44,7 +46,11 @@ def arguments() -> argparse.Namespace:
         help="0 saves the network untrained, to compare with (default: %(default)s)",
     )
     parser.add_argument(
-        "--batch-size", type=console.positive_int, default=32, metavar="N", help="default: 32"
+        "--batch-size",
+        type=console.positive_int,
+        default=32,
+        metavar="N",
+        help="puzzles a batch (default: %(default)s)",
     )
     parser.add_argument(
         "--learning-rate", type=float, default=1e-3, metavar="X", help="default: %(default)s"
@@ -56,15 +62,22 @@ def arguments() -> argparse.Namespace:
         help="plateau: a tenth of the learning rate after 3 epochs without a better val_loss, the "
         "end after 6; cosine: down to 0 over all epochs (default: %(default)s)",
     )
-    parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument(
+        "--precision",
+        choices=("float32", "bfloat16"),
+        default="float32",
+        help="of the arithmetic in training (default: %(default)s)",
+    )
     parser.add_argument(
         "--output",
         type=Path,
-        default=Path("jigsaw_work"),
+        default=Path("jigsaw_work", "pretraining"),
         metavar="DIR",
-        help="default: %(default)s",
+        help="folder that is written to (default: %(default)s)",
     )
-    parser.add_argument("--seed", type=console.natural, default=0, help="default: %(default)s")
+    parser.add_argument(
+        "--seed", type=console.natural, default=0, help="random seed (default: %(default)s)"
+    )
     parser.add_argument("--resume", action="store_true", help="go on from training-state.npz")
     return parser.parse_args()
 
