@@ -116,7 +116,11 @@ class WholeCaptions(_Batches):
             order = self._order(len(self.lengths))
             order = order[np.argsort(self.lengths[order], kind="stable")]
             batches = np.split(order, self.cuts)
-            self._batches = [batches[i] for i in self._order(len(batches))]
+            order = self._order(len(batches))
+            # Keras takes a length that the first two batches share for that of all: put the
+            # longest and the shortest captions there
+            inner = order[(order > 0) & (order < len(batches) - 1)]
+            self._batches = [batches[i] for i in dict.fromkeys([len(batches) - 1, 0, *inner])]
             self._plan_of = self.epoch
         return self._batches
 

@@ -87,6 +87,20 @@ def test_batches_hold_little_padding(data):
     assert padding / data.train.target_count < 0.25  # 14 images; 1 % on Flickr8k
 
 
+@pytest.mark.parametrize("seed", [None, 0, 1])
+def test_keras_never_sees_one_length_in_the_first_two_batches(seed):
+    """It would take that length for the only one, and stop at the first batch of another."""
+    lengths = np.repeat([3, 4, 5], 20)
+    ones = (np.arange(6) < lengths[:, None]).astype("int32")
+    sequences = recipes.Sequences(ones, ones, np.zeros(60, "int32"))
+    batches = recipes.WholeCaptions(np.zeros((1, 2), "float32"), sequences, 5, seed)
+    for _ in range(3):
+        found = [batches[i][1].shape[1] for i in range(len(batches))]
+        assert found[0] != found[1]
+        assert set(found) == {3, 4, 5}
+        batches.on_epoch_end()
+
+
 def test_same_weights_same_loss(data):
     """Dropout off, both recipes and a plain evaluation of every prefix agree."""
     losses, weights = [], None
