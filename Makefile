@@ -2,10 +2,11 @@
 PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
+EXAMPLES ?= 20000
 DEMO := demo_work
 DEMO_ARGS := --dataset $(DEMO)/scenes --workdir $(DEMO)
 
-.PHONY: setup setup-torch demo test lint clean
+.PHONY: setup setup-torch demo test test-long fuzz lint clean
 
 setup: $(VENV)/.installed
 
@@ -36,6 +37,12 @@ demo: setup
 
 test: setup
 	$(PY) -m pytest
+
+test-long: setup  # every moment at which a stage can be stopped: about 10 minutes
+	$(PY) -m pytest -m long
+
+fuzz: setup  # hypothesis with a hundred times the examples
+	FUZZ_EXAMPLES=$(EXAMPLES) $(PY) -m pytest -m fuzz
 
 lint: setup
 	$(PY) -m ruff check .
