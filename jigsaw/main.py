@@ -6,7 +6,8 @@
 
 Files: model.keras (best by val_loss), history.csv, history.pkl, curves.png, test_accuracy.pkl,
 training-state.npz (for --resume). Guessing has a loss of ln(N).
-Several GPUs share each batch by MirroredStrategy; this was written without any to try it on.
+Several GPUs share each batch by MirroredStrategy, with batch statistics of their own; untested on
+GPUs, for want of them.
 """
 
 import argparse

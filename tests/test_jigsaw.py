@@ -400,7 +400,7 @@ def puzzles(tmp_path) -> list:
     np.savetxt(permutations, maximal_hamming.choose(12), fmt="%d")
     return [
         "--hdf5", tmp_path / "pictures.hdf5", "--permutations", permutations,
-        "--max-hamming-set", "10", "--backbone", "small", "--batch-size", "8", "--epochs", "6",
+        "--max-hamming-set", "10", "--backbone", "small", "--batch-size", "8", "--epochs", "3",
     ]  # fmt: skip
 
 
