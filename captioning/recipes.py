@@ -14,7 +14,7 @@ from captioning.tokenizer import Tokenizer
 
 EPOCHS = {"fast": 6, "reference": 20}
 BATCH_SIZES = {"fast": 64, "reference": 32}  # captions; prefixes
-FEATURE_DEVIATION = 0.1  # of standardised features; larger ones are learnt by heart
+FEATURE_DEVIATION = 0.03  # of standardised features: larger ones are learnt by heart, on dev best
 
 
 @dataclasses.dataclass(frozen=True)
