@@ -17,8 +17,8 @@ import keras
 import numpy as np
 from keras import layers
 
-from captioning import archives, pickles
-from captioning.errors import CaptioningError
+from captioning import archives
+from captioning.errors import CaptioningError, printable
 
 _RECORD = "captioner.json"  # a member of the .keras archive
 _MAX_LENGTH = 1000  # words of a caption; Flickr8k's longest has 34
@@ -160,7 +160,7 @@ def load(path: str | os.PathLike) -> Captioner:
     except Exception as error:  # Keras and h5py raise almost anything on damaged files
         raise CaptioningError(
             f"{path} cannot be read as a captioner ({type(error).__name__}: "
-            f"{pickles.printable(str(error)) or 'damaged'}); it may be incomplete: copy or train "
+            f"{printable(str(error)) or 'damaged'}); it may be incomplete: copy or train "
             "it again"
         ) from None
     raise CaptioningError(f"{path}: expected a .keras or .h5 captioner, found another kind of file")
@@ -245,7 +245,7 @@ def _check_classes(path: Path, config: dict) -> list[dict]:
     if strangers or not found:
         raise CaptioningError(
             f"{path}: expected a merge captioner, found a model with "
-            f"{pickles.printable(strangers) or 'no'} layers; use one trained by "
+            f"{printable(strangers) or 'no'} layers; use one trained by "
             "2_train_IC_model.py or the reference"
         )
     return found
@@ -291,7 +291,7 @@ def _parts(path: Path, config: dict, found: list[dict]) -> dict[str, str]:
             if actual != value:
                 raise CaptioningError(
                     f"{path}: expected {key}={value} in the {role} layer of a merge captioner, "
-                    f"found {pickles.printable(str(actual))}; use one trained by "
+                    f"found {printable(str(actual))}; use one trained by "
                     "2_train_IC_model.py or the reference"
                 )
     return {role: layers_found[0] for role, layers_found in candidates.items()}

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from captioning import files, text
-from captioning.errors import CaptioningError
+from captioning.errors import CaptioningError, printable
 from captioning.images import image_id
 
 SPLITS = ("train", "dev", "test")
@@ -148,10 +148,17 @@ def read_split(path: str | os.PathLike) -> list[str]:
     """Image ids of a split list: one file name a line, with or without extension.
 
     Raises:
-        CaptioningError: for a missing, empty or non-UTF-8 file.
+        CaptioningError: for a missing, empty or non-UTF-8 file, or a line that is no image's name.
     """
-    lines = (line.strip() for line in text.read_text(path).split("\n"))
-    ids = list(dict.fromkeys(image_id(line) for line in lines if line))
+    ids = {}
+    for number, line in enumerate(text.read_text(path).split("\n"), start=1):
+        if line := line.strip():
+            ids[image_id(line)] = None
+            if "" in ids:
+                raise CaptioningError(
+                    f"{path}, line {number}: expected an image's name, found {printable(line)!r}; "
+                    "correct or remove the line"
+                )
     if not ids:
         raise CaptioningError(f"{path}: expected one image name a line, found no line")
-    return ids
+    return list(ids)

@@ -12,14 +12,17 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from captioning.errors import CaptioningError
+from captioning.errors import CaptioningError, printable
 
 MAX_PIXELS = 178_956_970  # a larger picture is refused: Pillow's own bound against bombs
-warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # `load_rgb` refuses it instead
+warnings.filterwarnings("ignore", module=r"PIL\.")  # `load_rgb` uses a picture or tells why not
 
 
 class UnreadableImage(CaptioningError):
     """A file that cannot be used as a picture; the message is the reason, without the name."""
+
+    def __init__(self, reason: str):  # often a decoder's, with whatever a damaged file makes it say
+        super().__init__(printable(reason.rstrip(".")))
 
 
 def image_id(path: str | os.PathLike) -> str:
@@ -82,7 +85,7 @@ def _why_unidentified(path: str | os.PathLike) -> str:
     with open(path, "rb") as file:
         start = file.read(12)
     if start[4:8] == b"ftyp":  # ISO/IEC 23008-12: HEIC as phones take it, and its relatives
-        return "HEIC or a like format, which Pillow reads only with a plug-in; convert it to JPEG"
+        return "HEIC or alike, which Pillow reads only with a plug-in; convert it to JPEG"
     return "not an image" if start else "an empty file"
 
 

@@ -20,7 +20,7 @@ from typing import Any, BinaryIO, NoReturn
 import numpy as np
 
 from captioning import files
-from captioning.errors import CaptioningError
+from captioning.errors import CaptioningError, printable
 
 _DEEPEST = 16  # levels of containers; ours have three
 _LITERALS = {
@@ -90,12 +90,6 @@ def refusing(path: str | os.PathLike, expected: str) -> Iterator[None]:
             f"expected {expected} at {path}, found an empty, damaged or different one ({reason}); "
             "fetch or make it anew"
         ) from None
-
-
-def printable(text: str) -> str:
-    """At most 80 characters of a text from a file, safe to show within a sentence."""
-    text = "".join(c if c.isprintable() else "?" for c in text[:81]).replace(". ", ".?")
-    return text if len(text) <= 80 else text[:79] + "…"
 
 
 class Name:

@@ -7,7 +7,7 @@ import string
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from captioning.errors import CaptioningError
+from captioning.errors import CaptioningError, printable
 from captioning.images import image_id
 
 START, END = "startseq", "endseq"
@@ -75,17 +75,22 @@ def parse_captions(path: str | os.PathLike) -> tuple[dict[str, list[str]], list[
 
     for line, label, caption in rows:
         name = _NUMBER.sub("", label)
+        shown = printable(name)
         key = image_id(name)
         if not key or not caption:
             complain("expected an image name and a caption; ignored")
-        elif len(key.split()) > 1:
-            complain(f"expected an image name without spaces, found {name!r}; ignored")
+        elif key.split() != [key]:
+            complain(f"expected an image name without spaces, found {shown!r}; ignored")
         else:
             captions.setdefault(key, []).append(caption)
             if names.setdefault(key, name) != name:
-                complain(f"{name} has the id of {names[key]}, whose captions are added to")
+                complain(
+                    f"{shown} has the id of {printable(names[key])}, whose captions are added to"
+                )
             if label != name and labels.setdefault(label, line) != line:
-                complain(f"{label} stands on line {labels[label]} already; both are kept")
+                complain(
+                    f"{printable(label)} stands on line {labels[label]} already; both are kept"
+                )
     if not captions:
         raise CaptioningError(
             f"{path}: expected lines `name.jpg#0<TAB>caption` or `image,caption`, found none"

@@ -181,6 +181,7 @@ def run(stage: Callable, folder: Path, on_operation: Callable[[int], Any] | None
             os.chdir(folder)
             os.dup2(write, 2)
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
             if on_operation:
                 _listen(on_operation)
             console.run(stage)

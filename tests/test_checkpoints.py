@@ -232,6 +232,7 @@ def torch_seeds() -> list[bytes]:
 
 
 @pytest.mark.filterwarnings("ignore:invalid escape:DeprecationWarning")
+@pytest.mark.fuzz
 @given(data=mutated(torch_seeds()))
 @settings(max_examples=2 * EXAMPLES, deadline=None)
 def test_any_bytes_are_tensors_or_a_sentence(tmp_path_factory, data):

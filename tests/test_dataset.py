@@ -62,6 +62,12 @@ def test_an_empty_split_list_is_refused(tmp_path):
         dataset.read_split(tmp_path / "list.txt")
 
 
+def test_a_line_that_names_no_image_is_told(tmp_path):
+    (tmp_path / "list.txt").write_text("a.jpg\n\n.jpg\n")
+    with pytest.raises(CaptioningError, match=r"line 3: expected an image's name, found '\.jpg'"):
+        dataset.read_split(tmp_path / "list.txt")
+
+
 def test_overlapping_splits_are_told(tiny):
     train = tiny / "Flickr8k_text" / "Flickr_8k.trainImages.txt"
     train.write_text(train.read_text() + "016_green.jpg\n")

@@ -156,6 +156,7 @@ values = st.recursive(
 )
 
 
+@pytest.mark.fuzz
 @given(value=values, protocol=st.sampled_from(PROTOCOLS))
 @settings(max_examples=EXAMPLES, deadline=None)
 def test_reads_any_plain_value_as_pickle_does(tmp_path_factory, value, protocol):
@@ -372,6 +373,7 @@ def mutated(draw, files=SEEDS):
 
 
 @pytest.mark.filterwarnings("ignore:invalid escape:DeprecationWarning")
+@pytest.mark.fuzz
 @given(data=mutated())
 @settings(max_examples=3 * EXAMPLES, deadline=None)
 def test_any_bytes_are_a_value_or_a_sentence(tmp_path_factory, data):
