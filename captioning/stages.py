@@ -28,9 +28,14 @@ def describe(folder: Path, workdir: Path, seed: int) -> list[Path]:
         console.note(complaint)
     if len(complaints) > _MOST_COMPLAINTS:
         console.note(f"and {len(complaints) - _MOST_COMPLAINTS} more lines like these")
-    path = artifacts.save_descriptions(workdir, captions)
-    cleaned = text.parse_descriptions(path.read_text(encoding="utf-8"))
+    cleaned = {key: list(map(text.clean, group)) for key, group in captions.items()}
     vocabulary = {word for group in cleaned.values() for text_ in group for word in text_.split()}
+    if not vocabulary:
+        raise CaptioningError(
+            f"expected words of two or more letters in the captions of {source.caption_file}, "
+            "found none; check that file"
+        )
+    path = artifacts.save_descriptions(workdir, captions)
     empty = sum(not caption for group in cleaned.values() for caption in group)
     console.note(
         f"captions: {sum(map(len, cleaned.values()))} of {len(cleaned)} images, "

@@ -44,6 +44,8 @@ def test_exit_codes(capsys):
         (OSError(errno.EROFS, "no", "a.pkl"), "not allowed to read or write a.pkl"),
         (MemoryError(), "out of memory"),
         (IsADirectoryError(errno.EISDIR, "Is a directory", "x"), "x: is a directory"),
+        (OSError(errno.ENAMETOOLONG, "File name too long", "x"), "x: file name too long"),
+        (OSError(errno.EFBIG, "File too large", "x"), "no space left on the disk while writing x"),
     ],
 )
 def test_the_machines_refusals_are_sentences(capsys, error, expected):

@@ -3,6 +3,7 @@
 import json
 import pickle
 import shutil
+import subprocess
 import time
 
 import numpy as np
@@ -122,3 +123,62 @@ def test_kaggle_layout_gets_a_split_named_in_the_output(script, tiny, tmp_path):
     assert "18/3/3 images (train/dev/test), drawn with seed 7 into work" in done.stderr
     assert "Flickr_8k.devImages.txt" in done.stdout
     script(SCRIPTS[3], "--dataset", kaggle, "--workdir", "work", cwd=tmp_path)
+
+
+TOKENIZE, DESCRIBE = ("4_tokenizer.py",), (SCRIPTS[0], "--only", "descriptions")
+
+
+def error_of(done) -> str:
+    (error,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    return error
+
+
+def test_a_folder_that_may_not_be_written_gets_one_sentence(script, tiny, unprivileged):
+    script(*DESCRIBE, cwd=tiny)
+    tiny.chmod(0o500)
+    for command in (DESCRIBE, TOKENIZE):
+        done = script(*command, cwd=tiny, check=1, before=unprivileged)
+        assert "error: not allowed to read or write" in error_of(done)
+    (tiny / "descriptions.txt").chmod(0)
+    assert "descriptions.txt; check" in error_of(
+        script(*TOKENIZE, cwd=tiny, check=1, before=unprivileged)
+    )
+    tiny.chmod(0o700)
+
+
+def test_a_full_disk_gets_one_sentence_and_keeps_the_old_files(script, tiny, tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", disk]
+    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("mounting a small disk takes a privilege")
+    try:
+        script(*DESCRIBE, "--workdir", disk, cwd=tiny)
+        script(*TOKENIZE, "--workdir", disk, cwd=tiny)
+        before = {path.name: path.read_bytes() for path in disk.iterdir()}
+        with pytest.raises(OSError), open(disk / "filler", "wb", buffering=0) as file:
+            while True:
+                file.write(bytes(4096))
+        for command, name in ((DESCRIBE, "descriptions.txt"), (TOKENIZE, "tokenizer.pkl")):
+            done = script(*command, "--workdir", disk, cwd=tiny, check=1)
+            assert f"no space left on the disk while writing {disk / name}" in error_of(done)
+        (disk / "filler").unlink()
+        assert {path.name: path.read_bytes() for path in disk.iterdir()} == before
+    finally:
+        subprocess.run(["umount", disk], check=True)
+
+
+def test_captions_without_a_word_are_refused(script, tiny):
+    (tiny / "Flickr8k_text" / "Flickr8k.token.txt").write_text("000_red.jpg#0\ta 1 !\n")
+    done = script(*DESCRIBE, cwd=tiny, check=1)
+    assert "words of two or more letters" in error_of(done)
+    assert not (tiny / "descriptions.txt").exists()
+
+
+def test_complaints_about_a_hopeless_file_end(script, tiny):
+    captions = tiny / "Flickr8k_text" / "Flickr8k.token.txt"
+    captions.write_text(captions.read_text() + "x.jpg#0\n" * 1000)
+    done = script(*DESCRIBE, cwd=tiny)
+    assert "line 73: expected an image name and a caption; ignored" in done.stderr
+    assert "and 980 more lines like these" in done.stderr
+    assert len(done.stderr.splitlines()) < 30
