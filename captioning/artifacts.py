@@ -151,10 +151,9 @@ def usable_ids(
         ("features", "features", [k for k in ids if k in descriptions and k not in features]),
     ):
         if lacking:
-            examples = ", ".join(lacking[:3]) + (", …" if len(lacking) > 3 else "")
             console.note(
-                f"{split}: {len(lacking)} of {len(ids)} images have no {what} ({examples}) and are "
-                f"left out; 1_data_preprocessor.py --only {option} makes them"
+                f"{split}: {len(lacking)} of {len(ids)} images have no {what} ({few(lacking)}) and "
+                f"are left out; 1_data_preprocessor.py --only {option} makes them"
             )
     if not usable:
         raise CaptioningError(
@@ -162,6 +161,11 @@ def usable_ids(
             "1_data_preprocessor.py on the folder that holds these images, or choose another split"
         )
     return usable
+
+
+def few(ids: Sequence[str]) -> str:
+    """'a, b, c, …': examples for a sentence."""
+    return ", ".join(ids[:3]) + (", …" if len(ids) > 3 else "")
 
 
 def captioner_name(row: Mapping[str, float]) -> str:

@@ -6,7 +6,7 @@ Each stage reads the files of the one before from a work folder, and returns the
 import json
 import platform
 import sys
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,9 +41,24 @@ def describe(folder: Path, workdir: Path, seed: int) -> list[Path]:
         f"captions: {sum(map(len, cleaned.values()))} of {len(cleaned)} images, "
         f"{len(vocabulary)} words" + (f", {empty} clean to nothing" if empty else "")
     )
+    _compare_with_images(source, captions.keys())
     splits = find_splits(folder, workdir, seed)
     made = [splits.folder / dataset.split_file_name(split) for split in dataset.SPLITS]
     return [path, *made] if splits.made else [path]
+
+
+def _compare_with_images(source: dataset.Dataset, captioned: Set[str]) -> None:
+    """Say which captions have no image, and which images no caption."""
+    try:
+        found = {images.image_id(path) for path in images.list_files(source.image_folder)}
+    except CaptioningError:  # captions alone will do for now
+        return
+    for what, ids in (
+        ("images with captions have no file", captioned - found),
+        ("image files have no caption", found - captioned),
+    ):
+        if ids:
+            console.note(f"{len(ids)} {what} in {source.folder} ({artifacts.few(sorted(ids))})")
 
 
 def find_splits(folder: Path, workdir: Path, seed: int) -> dataset.Splits:

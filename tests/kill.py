@@ -290,13 +290,15 @@ def survive(name: str, base: Path, ways: Iterable[str], moments: int | None) -> 
     stops = list(itertools.product(ways, range(1, total + 1)))
     if moments and moments < len(stops):
         stops = random.Random(name).sample(stops, moments)
-    for way, number in stops:
-        folder = scene.with_old_outputs()
-        try:
-            check_end(way, *run(stage, folder, lambda n: n == number and stop(way)))  # noqa: B023
-            scene.check(folder, may_leave_litter=way == "kill")
-        except Exception as error:
-            raise AssertionError(f"{name}: {way} before operation {number}: {error}") from error
+    with console.Progress(len(stops), name, "stops") as progress:
+        for way, number in stops:
+            folder = scene.with_old_outputs()
+            try:
+                check_end(way, *run(stage, folder, lambda n: n == number and stop(way)))  # noqa: B023
+                scene.check(folder, may_leave_litter=way == "kill")
+            except Exception as error:
+                raise AssertionError(f"{name}: {way} before operation {number}: {error}") from error
+            progress.update()
     kinds = collections.Counter(way for way, _ in stops)
     counts = ", ".join(f"{kind} {count}" for kind, count in sorted(kinds.items()))
     print(f"{name}: {total} file operations; stopped before one by {counts}: survived", flush=True)

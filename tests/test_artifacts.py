@@ -36,9 +36,25 @@ def test_features_of_other_programs_need_no_record(tmp_path):
     assert {(f.shape, f.dtype.str) for f in features.values()} == {((1, 4), "<f4")}
 
 
+def test_a_record_of_other_features_is_ignored(tmp_path, capsys):
+    """As when script 1 is killed between its two files, or features.pkl is copied over ours."""
+    artifacts.save_features(tmp_path, FEATURES, {"encoder": {"name": "random"}})
+    record = (tmp_path / "features.json").read_bytes()
+    artifacts.save_features(tmp_path, {"a": np.ones((1, 5), "f4")}, {"encoder": {"name": "dino"}})
+    assert artifacts.load_features(tmp_path)[1] == {"name": "dino"}
+    (tmp_path / "features.json").write_bytes(record)
+    assert artifacts.load_features(tmp_path)[1] is None
+    assert "tells of other features" in capsys.readouterr().err
+    for damaged in ([], {"encoder": "random"}):
+        files.write_json(tmp_path / "features.json", damaged)
+        with pytest.raises(CaptioningError, match="is no record of features"):
+            artifacts.load_features(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("value", "match"),
     [
+        ({"a": np.ones((1, 0), "f4")}, "'a' → ndarray"),
         ({}, "found none"),
         ([1], "expected a dictionary"),
         ({"a": "text"}, "'a' → str"),
@@ -94,8 +110,8 @@ def test_usable_ids_names_what_is_missing(capsys):
     ids = ["image0", "image1", "image2", "lost"]
     assert artifacts.usable_ids("dev", ids, descriptions, FEATURES) == ["image0", "image1"]
     said = capsys.readouterr().err
-    assert "1 of 4 images have no captions (image2)" in said
-    assert "1 of 4 images have no features (lost)" in said
+    assert "1 of 4 images have no captions (image2) and are left out; 1_data" in said
+    assert "1 of 4 images have no features (lost) and are left out; 1_data" in said
     with pytest.raises(CaptioningError, match="none of the 1 images of the test split"):
         artifacts.usable_ids("test", ["lost"], descriptions, FEATURES)
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from test_pickles import named_by_numpy_1
 
-from captioning import artifacts, captioner, dataset, encoders, images, stages, text
+from captioning import artifacts, captioner, console, dataset, encoders, images, stages, text
 from captioning.errors import CaptioningError
 
 MODEL = "model-ep001-loss4.000-val_loss3.900.h5"
@@ -163,6 +163,20 @@ def test_bleu_and_captions_from_legacy_files_alone(published, capsys):
     lines = dict(line.split("\t") for line in capsys.readouterr().out.splitlines())
     assert code == 0
     assert {images.image_id(path): line for path, line in lines.items()} == expected
+
+
+def test_strict_stops_at_the_first_unreadable_image(published, tmp_path):
+    data, workdir, _, _ = published
+    folder = tmp_path / "images"
+    folder.mkdir()
+    whole = next((data / "Flicker8k_Dataset").iterdir()).read_bytes()
+    for name, content in (("a.png", whole), ("b.png", whole[:50]), ("c.png", whole)):
+        (folder / name).write_bytes(content)
+    settings = {"model": None, "tokenizer_file": None, "encoder_name": "random", "output": None}
+    settings["as_json"] = False
+    assert stages.caption([folder], workdir, **settings) == console.SOME_SKIPPED
+    with pytest.raises(CaptioningError, match=r"b\.png: .*; --strict stops here"):
+        stages.caption([folder], workdir, strict=True, **settings)
 
 
 def test_a_tokenizer_that_does_not_fit_is_refused(published, tokenizer_2021, tmp_path):

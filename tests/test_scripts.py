@@ -53,6 +53,8 @@ def test_the_pipeline_in_the_current_folder_without_arguments(script, tiny, phot
     (images / "016_green.jpg").unlink()  # a dev image
 
     done = script(SCRIPTS[0], "--encoder", "random", cwd=tiny, check=3)
+    assert "1 images with captions have no file in . (016_green)" in done.stderr
+    assert "2 image files have no caption in . (broken, uncaptioned)" in done.stderr
     assert "skipped broken.jpg: not an image" in done.stderr
     with open(tiny / "features.pkl", "rb") as file:
         features = pickle.load(file)
