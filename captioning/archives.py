@@ -6,7 +6,7 @@ import json
 import os
 import zipfile
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import h5py
 import keras
@@ -33,9 +33,13 @@ def opened(path: str | os.PathLike, record_name: str) -> Iterator[tuple[dict, di
     The description and the record are as untrusted as the file; without a record it is {}.
 
     Raises:
-        CaptioningError: if it unpacks to far more than its size, or leads to other files.
+        CaptioningError: if it unpacks to far more than its size, or leads to other files. Nothing
+            is ever unpacked to the disk, but a file that would climb out of its place is no model.
     """
     with zipfile.ZipFile(path) as archive:
+        names = [PurePosixPath(name.replace("\\", "/")) for name in archive.namelist()]
+        if any(name.is_absolute() or ".." in name.parts for name in names):
+            raise CaptioningError(f"{path} names files outside itself; do not trust it")
         size = sum(member.file_size for member in archive.infolist())
         if size > _MAX_RATIO * os.stat(path).st_size:
             raise CaptioningError(f"{path} unpacks to far more than its size; do not trust it")

@@ -177,6 +177,14 @@ def test_a_lambda_layer_is_refused_before_anything_is_built(network, tmp_path):
     refused(tmp_path / "evil.keras", "Lambda")
 
 
+@pytest.mark.parametrize("name", ["../evil.py", "/etc/evil", "a/../../evil", "..\\evil.py"])
+def test_an_archive_that_climbs_out_of_its_place_is_refused(network, tmp_path, name):
+    path = captioner.save(tmp_path / "model.keras", Captioner(network, RECORD))
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr(name, b"")
+    refused(path, "names files outside itself")
+
+
 def test_an_h5_that_points_into_other_files_is_refused(network, tmp_path):
     path = tmp_path / "model.h5"
     write_keras_2(path, network)

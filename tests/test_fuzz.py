@@ -161,7 +161,7 @@ def parts(node, path=()):
 
 
 @given(data=st.data(), legacy=st.booleans())
-@settings(max_examples=EXAMPLES // 2, deadline=None)
+@settings(max_examples=EXAMPLES // 4, deadline=None)
 def test_any_description_of_a_network_is_a_captioner_or_a_sentence(
     tmp_path_factory, honest, data, legacy
 ):

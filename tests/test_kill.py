@@ -19,7 +19,7 @@ def survived(*arguments: str) -> int:
 
 
 def test_some_moments_of_every_stage():
-    assert survived("--moments", "2") >= 30
+    assert survived("--moments", "1") >= 18
 
 
 @pytest.mark.long

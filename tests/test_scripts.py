@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import time
 
+import hostile
 import numpy as np
 import pytest
 from PIL import Image
@@ -168,6 +169,18 @@ def test_a_full_disk_gets_one_sentence_and_keeps_the_old_files(script, tiny, tmp
         assert {path.name: path.read_bytes() for path in disk.iterdir()} == before
     finally:
         subprocess.run(["umount", disk], check=True)
+
+
+def test_hostile_files_are_refused_with_exit_1(script, tiny):
+    """Every kind is tried in test_pickles.py; here, that the scripts read through that reader."""
+    script(*DESCRIBE, cwd=tiny)
+    hostile_file = hostile.running(tiny / "sentinel")["os.system protocol 4"]
+    for name in ("features.pkl", "tokenizer.pkl"):
+        (tiny / name).write_bytes(hostile_file)
+    for command in (SCRIPTS[1:2], SCRIPTS[2:3], ("5_test.py", "Flicker8k_Dataset")):
+        done = script(*command, "--workdir", ".", cwd=tiny, check=1)
+        assert "asks for posix.system" in error_of(done)
+    assert not (tiny / "sentinel").exists()
 
 
 def test_captions_without_a_word_are_refused(script, tiny):
