@@ -28,7 +28,7 @@ def atomic(path: str | os.PathLike) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    _sweep(path.parent)
+    sweep(path.parent)
     token = f"{platform.node()}-{os.getpid()}-{secrets.token_hex(4)}"
     temporary = path.with_name(f".{path.stem[:30]}.{token}.tmp{path.suffix}")
     try:
@@ -44,8 +44,8 @@ def atomic(path: str | os.PathLike) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def _sweep(folder: Path) -> None:
-    """Remove temporary files whose process on this machine is no more."""
+def sweep(folder: Path) -> None:
+    """Remove temporary files whose process on this machine is no more, as `atomic` does first."""
     ours = re.compile(
         rf"\..*\.{re.escape(platform.node())}-(\d{{1,9}})-[0-9a-f]{{8}}\.tmp.*", re.DOTALL
     )

@@ -54,6 +54,8 @@ def fit(
     Raises:
         CaptioningError: when resuming without a state or with other settings.
     """
+    if folder.exists():
+        files.sweep(folder)  # there may be nothing left to write, which would do it
     recorder = _Recorder(model, folder, settings, on_improvement, callbacks)
     if resume:
         recorder.read_state()
