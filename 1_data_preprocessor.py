@@ -49,9 +49,10 @@ def main() -> int:
     if args.only != "descriptions":
         images = dataset.Dataset(args.dataset).image_folder
 
+        console.announce_device()
+
         from captioning import encoders
 
-        console.announce_device()
         encoder = encoders.load(args.encoder, args.preprocessing, args.precision, args.seed)
         paths, skipped = stages.extract(
             encoder, images, args.workdir, args.batch_size, args.limit, args.strict

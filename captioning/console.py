@@ -4,12 +4,14 @@ Importing this module is cheap, so `--help` and usage errors answer before Tenso
 """
 
 import argparse
+import contextlib
 import errno
 import os
 import signal
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NoReturn
 
@@ -243,8 +245,32 @@ class Progress:
 
 
 def announce_device() -> None:
-    """Say on stderr which device the Keras backend will compute on. Loads the framework."""
-    import keras
+    """Load the framework and say on stderr which device the Keras backend will compute on.
 
-    devices = keras.distribution.list_devices("gpu") or keras.distribution.list_devices("cpu")
+    To be called before anything else that imports Keras: TensorFlow's start-up notices, which
+    heed no log level, are held back here. TF_CPP_MIN_LOG_LEVEL=0 shows them.
+    """
+    show = os.environ.get("TF_CPP_MIN_LOG_LEVEL") == "0"
+    with contextlib.nullcontext() if show else _stderr_held_back():
+        import keras
+
+        devices = keras.distribution.list_devices("gpu") or keras.distribution.list_devices("cpu")
     note(f"device: {', '.join(devices)} ({keras.backend.backend()} backend)")
+
+
+@contextlib.contextmanager
+def _stderr_held_back() -> Iterator[None]:
+    """Keep what libraries write to file descriptor 2; show it only if the block fails."""
+    sys.stderr.flush()
+    real = os.dup(2)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            held.seek(0)
+            os.write(real, held.read())
+            raise
+        finally:
+            os.dup2(real, 2)
+            os.close(real)

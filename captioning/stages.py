@@ -138,9 +138,10 @@ def train(
         for split in ("train", "dev")
     }
 
+    console.announce_device()
+
     from captioning import recipes, training
 
-    console.announce_device()
     data = recipes.CaptionData.prepare(ids, descriptions, features, tokenizer)
     console.note(
         f"training on {len(ids['train'])} images, {data.train.target_count} words to predict; "
@@ -178,9 +179,10 @@ def score(folder: Path, workdir: Path, seed: int, split: str, model: Path | None
     features, encoder = artifacts.load_features(workdir)
     ids = artifacts.usable_ids(split, splits.ids[split], descriptions, features)
 
+    console.announce_device()
+
     from captioning import captioner, decoding, metrics
 
-    console.announce_device()
     path = model or artifacts.find_captioner(workdir)
     console.note(f"captioner: {path}")
     network = captioner.load(path)
@@ -227,12 +229,12 @@ def caption(
     paths = _images_of(inputs)
     tokenizer = artifacts.load_tokenizer(tokenizer_file or workdir / artifacts.TOKENIZER)
     path = model or artifacts.find_captioner(workdir)
+    console.announce_device()
 
     from captioning import captioner, decoding
 
     network = captioner.load(path)
     tokenizer.check_fits(network.vocabulary_size, network.record.get("vocabulary_hash"))
-    console.announce_device()
     encoder = _encoder_of(network, encoder_name)
     network.check_features(encoder.dimension, encoder.record)
     captions, skipped = {}, {}

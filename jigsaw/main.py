@@ -85,6 +85,7 @@ def arguments() -> argparse.Namespace:
 
 def main() -> None:
     args = arguments()
+    console.announce_device()
 
     from captioning import files, hdf5, jigsaw, stages
     from jigsaw.DataGenerator import DataGenerator
@@ -120,7 +121,6 @@ def main() -> None:
         "seed": args.seed,
         "versions": stages.versions(),
     }
-    console.announce_device()
     console.note(f"puzzles: {settings['images']} pictures, {len(permutations)} permutations")
     record |= {"settings": settings}
     console.written(jigsaw.train(data, settings, record, args.output, args.resume))
