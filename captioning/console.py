@@ -13,7 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 from captioning import files
 from captioning.errors import CaptioningError
@@ -43,7 +43,9 @@ def add_workplace(parser: argparse.ArgumentParser, workdir: str | None = ".") ->
         "captions.txt (default: the current folder)",
     )
     _add_workdir(parser, workdir)
-    parser.add_argument("--seed", type=int, default=0, help="random seed (default: %(default)s)")
+    parser.add_argument(
+        "--seed", type=natural, default=0, help="random seed (default: %(default)s)"
+    )
 
 
 def _add_workdir(parser: argparse.ArgumentParser, workdir: str | None) -> None:
@@ -124,10 +126,10 @@ def positive_int(text: str) -> int:
 
 
 def natural(text: str) -> int:
-    """`argparse` type: a whole number of at least 0, such as a seed."""
+    """`argparse` type: a whole number of at least 0 that generators take as a seed (32 bits)."""
     value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"expected a whole number of at least 0, got {text}")
+    if not 0 <= value < 2**32:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 0 to 2³² − 1, got {text}")
     return value
 
 
@@ -178,13 +180,14 @@ def fail(sentence: str) -> NoReturn:
 
 def note(line: str) -> None:
     """Print one line about what is going on, on stderr: results alone go to stdout."""
-    print(line, file=sys.stderr)
+    clear = "\r\x1b[K" if sys.stderr.isatty() else ""  # an unfinished line of `Progress`
+    print(f"{clear}{line}", file=sys.stderr)
 
 
-def written(paths: Iterable[str | os.PathLike]) -> None:
+def written(paths: Iterable[str | os.PathLike], stream: TextIO | None = None) -> None:
     """End a script: one line per file written, with its size."""
     for path in paths:
-        print(f"wrote {path} ({readable_size(Path(path).stat().st_size)})")
+        print(f"wrote {path} ({readable_size(Path(path).stat().st_size)})", file=stream)
 
 
 def readable_size(size: float) -> str:

@@ -78,7 +78,7 @@ def _by_id(paths: Iterable[Path]) -> tuple[dict[str, Path], dict[Path, str]]:
     for path in paths:
         first = unique.setdefault(images.image_id(path), path)
         if first is not path:
-            repeated[path] = f"has the id of {first.name}, which is used instead"
+            repeated[path] = f"has the id of {first.name}, which comes first"
     return unique, repeated
 
 

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 from captioning import artifacts, console, dataset, files, images, text
 from captioning.errors import CaptioningError
 
+PICTURE_SUFFIXES = (".png", ".jpg", ".webp", ".tif")
+CELL_WIDTH = 240  # pixels of a picture on a contact sheet
 _MOST_COMPLAINTS = 20  # printed about one file
 
 if TYPE_CHECKING:  # Keras is loaded by the stages that need it
@@ -127,7 +129,7 @@ def train(
         patience: epochs without a better val_loss before training ends.
 
     Returns:
-        the paths written: the best checkpoint, the history and the curves.
+        the paths written: the checkpoints, best last, the history, the curves and the state.
     """
     descriptions = artifacts.load_descriptions(workdir)
     features, encoder = artifacts.load_features(workdir)
@@ -166,9 +168,9 @@ def train(
         "settings": settings,
     }
     history = recipes.train(data, settings, record, workdir, resume)
-    best = min(history, key=lambda row: row["val_loss"])
-    names = (artifacts.captioner_name(best), training.HISTORY, training.CURVES, training.STATE)
-    return [workdir / name for name in names]
+    names = [artifacts.captioner_name(row) for row in training.improvements(history)]
+    names += [training.HISTORY, training.CURVES, training.STATE]
+    return [workdir / name for name in names if (workdir / name).exists()]
 
 
 def score(folder: Path, workdir: Path, seed: int, split: str, model: Path | None) -> list[Path]:
@@ -226,6 +228,10 @@ def caption(
     Returns:
         the exit code: 3 if some files were no readable images.
     """
+    if output and output.suffix.lower() not in PICTURE_SUFFIXES:
+        raise CaptioningError(
+            f"expected --output to end in {', '.join(PICTURE_SUFFIXES)}, found {str(output)!r}"
+        )
     paths = _images_of(inputs)
     tokenizer = artifacts.load_tokenizer(tokenizer_file or workdir / artifacts.TOKENIZER)
     path = model or artifacts.find_captioner(workdir)
@@ -254,7 +260,7 @@ def caption(
     if not captions:
         raise CaptioningError("expected at least one readable image, found none")
     if output:
-        console.written([_draw(captions, output)])
+        console.written([_draw(captions, output)], sys.stderr if as_json else sys.stdout)
     return console.SOME_SKIPPED if skipped else console.DONE
 
 
@@ -272,9 +278,9 @@ def _encoder_of(network: "Captioner", name: str | None) -> "Encoder":
     from captioning import encoders, weights
 
     record = network.record.get("encoder")
-    if record and not name:
+    if record and (not name or record.get("file")):
         try:
-            return encoders.from_record(record)
+            return encoders.from_record(record | ({"file": name} if name else {}))
         except (KeyError, TypeError, ValueError) as error:  # a record as untrusted as its file
             raise CaptioningError(
                 f"the captioner's record of its encoder lacks or misnames {error}; name the "
@@ -290,7 +296,12 @@ def _encoder_of(network: "Captioner", name: str | None) -> "Encoder":
 def _draw(captions: dict[Path, str], output: Path) -> Path:
     from captioning.contact_sheet import contact_sheet
 
-    sheet = contact_sheet([(images.load_rgb(path), line) for path, line in captions.items()])
+    pictures = []
+    for path, line in captions.items():
+        picture = images.load_rgb(path)
+        picture.thumbnail((2 * CELL_WIDTH, 2 * CELL_WIDTH))  # a folder of photos must fit in memory
+        pictures.append((picture, line))
+    sheet = contact_sheet(pictures, width=CELL_WIDTH)
     with files.atomic(output) as temporary:
         sheet.save(temporary)
     return output

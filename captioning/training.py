@@ -72,8 +72,6 @@ def fit(
         shuffle=False,  # `train` shuffles, reproducibly; Keras would shuffle by a global state
         verbose=0,
     )
-    recorder.finished = model.stop_training
-    recorder.write_state()
     return recorder.history
 
 
@@ -131,6 +129,7 @@ class _Recorder(keras.callbacks.Callback):
         console.note(f"{line} ({row['seconds']:.1f} s)")
         write_history(self.folder / HISTORY, self.history)
         draw_curves(self.folder / CURVES, self.history)
+        self.finished = self.trained.stop_training  # early stopping has spoken before
         self.write_state()
 
     def _variables(self) -> list:
@@ -165,13 +164,24 @@ class _Recorder(keras.callbacks.Callback):
 
     def _check_settings(self, path: Path, saved: dict) -> None:
         now = json.loads(json.dumps(self.settings))  # as the file has them: lists, not tuples
-        differing = sorted(key for key in saved.keys() & now.keys() if saved[key] != now[key])
+        keys = (saved.keys() | now.keys()) - {"versions"}  # a newer library is no other run
+        differing = sorted(key for key in keys if saved.get(key) != now.get(key))
         if differing:
             key = differing[0]
             raise CaptioningError(
                 f"{path} was trained with {key} = {saved.get(key)!r}, now it is {now.get(key)!r}; "
                 "resume with the settings of the first run, or leave --resume out"
             )
+
+
+def improvements(history: Sequence[dict]) -> list[dict]:
+    """The epochs whose val_loss was the lowest so far: those that left a checkpoint, best last."""
+    best, rows = float("inf"), []
+    for row in history:
+        if row["val_loss"] < best:
+            best = row["val_loss"]
+            rows.append(row)
+    return rows
 
 
 def write_history(path: Path, history: Sequence[dict]) -> Path:

@@ -31,6 +31,7 @@ def main() -> int:
         encoder_name=args.encoder,
         output=args.output,
         as_json=args.json,
+        strict=args.strict,
     )
 
 

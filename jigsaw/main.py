@@ -18,6 +18,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repository
 
 from captioning import console
+from captioning.errors import CaptioningError
 
 
 def arguments() -> argparse.Namespace:
@@ -92,7 +93,18 @@ def main() -> None:
     from jigsaw.hamming_set import maximal_hamming
 
     permutations = maximal_hamming.load(args.permutations)[: args.max_hamming_set]
+    if len(permutations) < max(2, args.max_hamming_set):
+        raise CaptioningError(
+            f"expected at least {max(2, args.max_hamming_set)} permutations in "
+            f"{args.permutations}, found {len(permutations)}; make more with maximal_hamming.py"
+        )
     pictures = {split: hdf5.Images(args.hdf5, f"{split}_img") for split in ("train", "val", "test")}
+    for split, images in pictures.items():
+        if not len(images) or not 50 <= images.shape[1] <= 1024:
+            raise CaptioningError(
+                f"expected pictures of 50 to 1024 pixels in {split}_img of {args.hdf5}, found "
+                f"shape {tuple(images.shape)}; make the file anew with to_hdf5.py"
+            )
     data = {
         split: DataGenerator(
             images,

@@ -52,8 +52,8 @@ def test_broken_and_duplicate_files_cost_only_themselves(folder):
     (folder / "folder").mkdir()
     features, skipped = extract(folder)
     assert skipped["04.png"] == "an empty file"
-    assert skipped["05.txt"] == "has the id of 05.png, which is used instead"
-    assert skipped["06.png"] == "has the id of 06.jpg, which is used instead"
+    assert skipped["05.txt"] == "has the id of 05.png, which comes first"
+    assert skipped["06.png"] == "has the id of 06.jpg, which comes first"
     assert skipped["folder"] == "a directory"
     assert skipped.keys() == {"03.png", "04.png", "05.txt", "06.png", "folder"}
     assert len(features) == 48

@@ -32,7 +32,7 @@ def test_standard_protocol_counts_words_only_with_equal_weights():
     assert metrics.bleu(CAPTIONS, REFERENCES, "standard") == pytest.approx(expected, abs=1e-12)
 
 
-def test_perfect_captions_score_one_only_under_the_standard_protocol():
+def test_perfect_captions_score_one():
     captions = {key: [*texts[0].split(), "endseq"] for key, texts in REFERENCES.items()}
     assert metrics.bleu(captions, REFERENCES, "standard") == pytest.approx([1, 1, 1, 1])
     assert metrics.bleu(captions, REFERENCES, "reference") == pytest.approx([1, 1, 1, 1])

@@ -36,7 +36,7 @@ class FixedLine(Line):
         pass
 
 
-def run(folder, epochs=3, resume=False, **settings):
+def run(folder, epochs=3, resume=False, callbacks=(), **settings):
     keras.utils.set_random_seed(0)
     model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
     model.compile(optimizer=keras.optimizers.Adam(0.1), loss="mse")
@@ -52,7 +52,7 @@ def run(folder, epochs=3, resume=False, **settings):
     folder.mkdir(exist_ok=True)
     history = training.fit(
         model, Line(), FixedLine(), epochs=epochs, folder=folder, settings=settings,
-        on_improvement=save, resume=resume,
+        on_improvement=save, callbacks=callbacks, resume=resume,
     )  # fmt: skip
     return history, saved
 
@@ -92,3 +92,23 @@ def test_resuming_needs_a_state_with_the_same_settings(tmp_path):
     (tmp_path / training.STATE).write_bytes(b"PK half a file")
     with pytest.raises(CaptioningError, match="cannot be read"):
         run(tmp_path, resume=True, seed=1)
+
+
+def test_a_run_that_stopped_early_stays_stopped_whenever_it_was_killed(tmp_path, monkeypatch):
+    """The state written with its last epoch already says that patience ran out."""
+
+    class Killed(Exception):
+        pass
+
+    def write_and_die(recorder):
+        write(recorder)
+        if len(recorder.history) == 2:
+            raise Killed
+
+    stop = keras.callbacks.EarlyStopping(patience=1, min_delta=1e9)  # nothing is ever better
+    write = training._Recorder.write_state
+    monkeypatch.setattr(training._Recorder, "write_state", write_and_die)
+    with pytest.raises(Killed):
+        run(tmp_path, epochs=9, callbacks=[stop])
+    history, _ = run(tmp_path, epochs=9, callbacks=[stop], resume=True)
+    assert len(history) == 2
