@@ -23,7 +23,7 @@ def arguments():
         default=weights.DEFAULT,
         metavar="NAME|FILE",
         help=f"{', '.join(weights.NAMES)}, or a file: .ckpt, .pth, .pth.tar, TensorFlow "
-        "checkpoint, .weights.h5 (default: %(default)s)",
+        "checkpoint, .weights.h5, .keras of the jigsaw branch (default: %(default)s)",
     )
     parser.add_argument(
         "--preprocessing",

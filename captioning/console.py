@@ -180,8 +180,21 @@ def fail(sentence: str) -> NoReturn:
 
 def note(line: str) -> None:
     """Print one line about what is going on, on stderr: results alone go to stdout."""
-    clear = "\r\x1b[K" if sys.stderr.isatty() else ""  # an unfinished line of `Progress`
-    print(f"{clear}{line}", file=sys.stderr)
+    _clear_progress()
+    print(line, file=sys.stderr)
+
+
+def result(line: str) -> None:
+    """Print one line of what the user asked for, on stdout."""
+    if sys.stdout.isatty():
+        _clear_progress()
+    print(line)
+
+
+def _clear_progress() -> None:
+    if sys.stderr.isatty():  # an unfinished line of `Progress` may stand there
+        sys.stderr.write("\r\x1b[K")
+        sys.stderr.flush()
 
 
 def written(paths: Iterable[str | os.PathLike], stream: TextIO | None = None) -> None:

@@ -244,14 +244,16 @@ def caption(
     encoder = _encoder_of(network, encoder_name)
     network.check_features(encoder.dimension, encoder.record)
     captions, skipped = {}, {}
-    for batch in images.batches(paths, encoder.size, 16, strict=strict):
-        skipped |= batch.unreadable
-        if batch.paths:
-            words = decoding.greedy(network, tokenizer, encoder.extract(batch.pixels))
-            captions |= dict(zip(batch.paths, map(decoding.sentence, words), strict=True))
-        if not as_json:
-            for file in batch.paths:
-                print(f"{file}\t{captions[file]}")
+    with console.Progress(len(paths), "captions") as progress:
+        for batch in images.batches(paths, encoder.size, 16, strict=strict):
+            skipped |= batch.unreadable
+            if batch.paths:
+                words = decoding.greedy(network, tokenizer, encoder.extract(batch.pixels))
+                captions |= dict(zip(batch.paths, map(decoding.sentence, words), strict=True))
+            if not as_json:
+                for file in batch.paths:
+                    console.result(f"{file}\t{captions[file]}")
+            progress.update(len(batch.paths) + len(batch.unreadable))
     if as_json:
         rows = [{"image": str(file), "caption": line} for file, line in captions.items()]
         print(json.dumps(rows, indent=2, ensure_ascii=False))
