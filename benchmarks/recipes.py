@@ -44,7 +44,7 @@ def main() -> None:
     for recipe in args.recipes:
         settings = {
             "recipe": recipe,
-            "epochs": args.epochs or recipes.EPOCHS[recipe],
+            "epochs": args.epochs or recipes.default_epochs(recipe, data),
             "batch_size": recipes.BATCH_SIZES[recipe],
             "precision": args.precision,
             "seed": args.seed,

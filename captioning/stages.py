@@ -152,7 +152,7 @@ def train(
     )
     settings = {
         "recipe": recipe,
-        "epochs": epochs or recipes.EPOCHS[recipe],
+        "epochs": epochs or recipes.default_epochs(recipe, data),
         "batch_size": batch_size or recipes.BATCH_SIZES[recipe],
         "precision": precision,
         "seed": seed,

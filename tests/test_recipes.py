@@ -1,5 +1,7 @@
 """The two recipes teach the same network the same thing."""
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
@@ -99,6 +101,17 @@ def test_keras_never_sees_one_length_in_the_first_two_batches(seed):
         assert found[0] != found[1]
         assert set(found) == {3, 4, 5}
         batches.on_epoch_end()
+
+
+def test_more_captions_need_fewer_epochs(data):
+    def many(captions):
+        blank = np.zeros((captions, 1), "int32")
+        sequences = recipes.Sequences(blank, blank, np.zeros(captions, "int32"))
+        return dataclasses.replace(data, train=sequences)
+
+    epochs = [recipes.default_epochs("fast", many(n)) for n in (50, 5_000, 15_000, 30_000, 10**6)]
+    assert epochs == [20, 20, 12, 6, 6]
+    assert recipes.default_epochs("reference", many(30_000)) == 20
 
 
 def test_same_weights_same_loss(data):
