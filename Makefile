@@ -23,12 +23,12 @@ demo: setup
 	rm -rf $(DEMO)
 	$(PY) -m captioning.scenes $(DEMO)/scenes
 	$(PY) 1_data_preprocessor.py $(DEMO_ARGS) --encoder random
-	$(PY) 2_train_IC_model.py $(DEMO_ARGS) --epochs 15
+	$(PY) 2_train_IC_model.py $(DEMO_ARGS) --epochs 15 --batch-size 64
 	$(PY) 3_BLEU.py $(DEMO_ARGS) --split test
 	$(PY) 4_tokenizer.py $(DEMO_ARGS)
 	@echo; echo "The same captioner on shuffled features: images and captions mismatched"
 	$(PY) -m captioning.baselines shuffled $(DEMO_ARGS)
-	$(PY) 2_train_IC_model.py --dataset $(DEMO)/scenes --workdir $(DEMO)/shuffled --epochs 15
+	$(PY) 2_train_IC_model.py --dataset $(DEMO)/scenes --workdir $(DEMO)/shuffled --epochs 15 --batch-size 64
 	$(PY) 3_BLEU.py --dataset $(DEMO)/scenes --workdir $(DEMO)/shuffled --split test
 	@echo; echo "Captions of held-out scenes"
 	$(PY) 5_test.py $$(head -12 $(DEMO)/scenes/Flickr8k_text/Flickr_8k.testImages.txt | sed 's|^|$(DEMO)/scenes/Flicker8k_Dataset/|') --workdir $(DEMO) --output $(DEMO)/captions.png

@@ -44,8 +44,8 @@ def main() -> None:
     for recipe in args.recipes:
         settings = {
             "recipe": recipe,
-            "epochs": args.epochs or recipes.default_epochs(recipe, data),
-            "batch_size": recipes.BATCH_SIZES[recipe],
+            "epochs": args.epochs or recipes.EPOCHS[recipe],
+            "batch_size": recipes.default_batch_size(recipe, data),
             "precision": args.precision,
             "seed": args.seed,
             "plateau": None,

@@ -72,13 +72,13 @@ def add_training(parser: argparse.ArgumentParser, epochs: int | None = None) -> 
         type=positive_int,
         default=epochs,
         metavar="N",
-        help=f"default: {epochs or '20, fast with much data fewer: 6 for Flickr8k'}",
+        help=f"default: {epochs or '6 (fast) or 20 (reference)'}",
     )
     parser.add_argument(
         "--batch-size",
         type=positive_int,
         metavar="N",
-        help="default: 64 captions (fast) or 32 prefixes (reference)",
+        help="default: 64 captions, fewer with less data (fast); 32 prefixes (reference)",
     )
     parser.add_argument(
         "--precision",

@@ -12,7 +12,7 @@ from keras import ops
 from captioning import artifacts, captioner, text, training
 from captioning.tokenizer import Tokenizer
 
-BATCH_SIZES = {"fast": 64, "reference": 32}  # captions; prefixes
+EPOCHS = {"fast": 6, "reference": 20}
 FEATURE_DEVIATION = 0.03  # of standardised features: larger ones are learnt by heart, on dev best
 
 
@@ -262,12 +262,14 @@ class CaptionData:
         )
 
 
-def default_epochs(recipe: str, data: CaptionData) -> int:
-    """20 as the reference; the fast recipe has learned Flickr8k after 6, and less data later."""
+def default_batch_size(recipe: str, data: CaptionData) -> int:
+    """32 prefixes as the reference; fast: 64 captions of Flickr8k, fewer where there are fewer.
+
+    Less data in smaller batches reaches a lower loss on dev than in more epochs.
+    """
     if recipe == "reference":
-        return 20
-    batches = len(data.train.images) / BATCH_SIZES["fast"]
-    return min(20, max(6, round(2800 / batches)))
+        return 32
+    return min(64, max(16, len(data.train.images) // 468))  # about 468 batches an epoch
 
 
 @dataclasses.dataclass(frozen=True)

@@ -152,8 +152,8 @@ def train(
     )
     settings = {
         "recipe": recipe,
-        "epochs": epochs or recipes.default_epochs(recipe, data),
-        "batch_size": batch_size or recipes.BATCH_SIZES[recipe],
+        "epochs": epochs or recipes.EPOCHS[recipe],
+        "batch_size": batch_size or recipes.default_batch_size(recipe, data),
         "precision": precision,
         "seed": seed,
         "plateau": plateau,

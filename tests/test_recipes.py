@@ -103,15 +103,17 @@ def test_keras_never_sees_one_length_in_the_first_two_batches(seed):
         batches.on_epoch_end()
 
 
-def test_more_captions_need_fewer_epochs(data):
+def test_fewer_captions_come_in_smaller_batches(data):
     def many(captions):
         blank = np.zeros((captions, 1), "int32")
         sequences = recipes.Sequences(blank, blank, np.zeros(captions, "int32"))
         return dataclasses.replace(data, train=sequences)
 
-    epochs = [recipes.default_epochs("fast", many(n)) for n in (50, 5_000, 15_000, 30_000, 10**6)]
-    assert epochs == [20, 20, 12, 6, 6]
-    assert recipes.default_epochs("reference", many(30_000)) == 20
+    sizes = [
+        recipes.default_batch_size("fast", many(n)) for n in (50, 7_500, 15_000, 30_000, 10**6)
+    ]
+    assert sizes == [16, 16, 32, 64, 64]
+    assert recipes.default_batch_size("reference", many(30_000)) == 32
 
 
 def test_same_weights_same_loss(data):
