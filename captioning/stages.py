@@ -174,7 +174,7 @@ def train(
 
 
 def score(folder: Path, workdir: Path, seed: int, split: str, model: Path | None) -> list[Path]:
-    """Caption a split from its features and print BLEU under both protocols."""
+    """Caption a split from its features and print its scores, see `metrics.report`."""
     descriptions = artifacts.load_descriptions(workdir)
     splits = find_splits(folder, workdir, seed)
     tokenizer = artifacts.fit_tokenizer(descriptions, splits.ids["train"])

@@ -1,4 +1,6 @@
-"""BLEU under both protocols equals direct nltk calls."""
+"""BLEU under both protocols equals direct nltk calls; CIDEr-D and ROUGE-L are coco-caption's."""
+
+import random
 
 import pytest
 from nltk.translate.bleu_score import corpus_bleu
@@ -38,17 +40,68 @@ def test_perfect_captions_score_one():
     assert metrics.bleu(captions, REFERENCES, "reference") == pytest.approx([1, 1, 1, 1])
 
 
-def test_published_figures_of_flickr8k(flickr8k):
-    """One human caption of each image against the other four, published for both protocols."""
+def one_human_against_the_others(folder, split):
     from captioning import dataset
 
-    source = dataset.Dataset(flickr8k)
+    source = dataset.Dataset(folder)
     captions, _ = text.parse_captions(source.caption_file)
     described = text.parse_descriptions(text.format_descriptions(captions))
-    ids = dataset.splits(source, flickr8k).ids["test"]
+    ids = dataset.splits(source, folder).ids[split]
     humans = {key: [*described[key][0].split(), "endseq"] for key in ids}
-    others = {key: described[key][1:] for key in ids}
+    return humans, {key: described[key][1:] for key in ids}
+
+
+def test_published_figures_of_flickr8k(flickr8k):
+    """One human caption of each image against the other four, published for both protocols."""
+    humans, others = one_human_against_the_others(flickr8k, "test")
     reference = metrics.bleu(humans, others, "reference")
     standard = metrics.bleu(humans, others, "standard")
     assert reference == pytest.approx([0.658, 0.436, 0.328, 0.193], abs=0.001)
     assert standard == pytest.approx([0.584, 0.382, 0.250, 0.163], abs=0.001)
+
+
+# What the scorers `Cider` and `Rouge` of pycocoevalcap 1.2 (a 100 MB package, for its Java parts)
+# gave for the same words and references, joined by spaces and without markers.
+
+
+def test_cider_and_rouge_l_are_pycocoevalcaps():
+    """On 300 babbled captions: repeated words, lengths from 1 to 9, 1 to 5 references each."""
+    draw = random.Random(0)
+
+    def babble():
+        return [draw.choice("abcdefgh") for _ in range(draw.randint(1, 9))]
+
+    captions = {str(i): [*babble(), "endseq"] for i in range(300)}
+    references = {key: [" ".join(babble()) for _ in range(draw.randint(1, 5))] for key in captions}
+    assert metrics.cider(captions, references) == pytest.approx(0.8028195078362296, abs=1e-12)
+    assert metrics.rouge_l(captions, references) == pytest.approx(0.4134270902029748, abs=1e-12)
+
+
+def test_cider_and_rouge_l_of_flickr8k_are_pycocoevalcaps(flickr8k):
+    humans, others = one_human_against_the_others(flickr8k, "dev")
+    assert metrics.cider(humans, others) == pytest.approx(0.7617768787711887, abs=1e-9)
+    assert metrics.rouge_l(humans, others) == pytest.approx(0.43850221707966885, abs=1e-9)
+
+
+def test_an_empty_caption_scores_nothing_and_harms_nothing():
+    empty = {"a": ["endseq"], "b": []}
+    assert metrics.cider(empty, REFERENCES) == metrics.rouge_l(empty, REFERENCES) == 0
+    half = {"a": CAPTIONS["a"], "b": ["endseq"]}
+    alone = {"a": CAPTIONS["a"]}
+    expected = metrics.rouge_l(alone, REFERENCES) / 2
+    assert metrics.rouge_l(half, REFERENCES) == pytest.approx(expected)
+    assert metrics.cider(half, REFERENCES) > 0
+
+
+def test_report_prints_what_it_returns(capsys):
+    scores = metrics.report(CAPTIONS, REFERENCES)
+    lines = capsys.readouterr().out.splitlines()
+    expected = [
+        f"BLEU-{n}: {score:f}"
+        for protocol in ("reference", "standard")
+        for n, score in enumerate(metrics.bleu(CAPTIONS, REFERENCES, protocol), start=1)
+    ]
+    assert [line for line in lines if line.startswith("BLEU-")] == expected
+    assert lines[-2:] == [f"CIDEr: {scores['cider']:f}", f"ROUGE-L: {scores['rouge_l']:f}"]
+    assert scores["cider"] == metrics.cider(CAPTIONS, REFERENCES)
+    assert scores["rouge_l"] == metrics.rouge_l(CAPTIONS, REFERENCES)

@@ -80,6 +80,7 @@ def test_the_pipeline_in_the_current_folder_without_arguments(script, tiny, phot
         for protocol in ("reference", "standard")
         for n, score in enumerate(result[protocol], start=1)
     ]
+    assert f"CIDEr: {result['cider']:f}\nROUGE-L: {result['rouge_l']:f}\n" in done.stdout
     captions = json.loads((tiny / "captions-dev.json").read_text())
     assert captions.keys() == {"017_blue", "018_red", "019_green"}
     assert not any("startseq" in c or "endseq" in c for c in captions.values())
