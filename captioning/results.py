@@ -1,48 +1,82 @@
 """Scores of several runs side by side, as a Markdown table.
 
     python -m captioning.results work work/shuffled work/constant --split dev
+    python -m captioning.results work/random simclr=work/seed0,work/seed1,work/seed2
 
-Each folder holds a bleu-dev.json written by 3_BLEU.py or by captioning.baselines.
+Each folder holds a bleu-dev.json written by 3_BLEU.py or by captioning.baselines. Folders joined
+under a name, the same work with other seeds, make one row: mean ± sample deviation.
 """
 
-from collections.abc import Iterable
+import statistics
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from captioning import artifacts, console, files
 from captioning.errors import CaptioningError
 
+_MISSING = "–"
 
-def table(folders: Iterable[Path], split: str) -> str:
-    """One row a folder: val_loss, then BLEU-1 to BLEU-4 under each protocol.
+
+def table(rows: Iterable[tuple[str, Sequence[Path]]], split: str) -> str:
+    """One line a row: val_loss, BLEU-1 to BLEU-4 under each protocol, CIDEr, ROUGE-L.
+
+    Args:
+        rows: a name and the folders of its runs; the deviation is given from two runs on.
+        split: whose scores.
+
+    What one of the runs has no figure for shows as –.
 
     Raises:
         CaptioningError: when a folder holds no scores of that split.
     """
     lines = [
         f"| {split} | val_loss | reference protocol, BLEU-1 / 2 / 3 / 4 "
-        "| standard protocol, BLEU-1 / 2 / 3 / 4 |",
-        "|---|---|---|---|",
+        "| standard protocol, BLEU-1 / 2 / 3 / 4 | CIDEr | ROUGE-L |",
+        "|---|---|---|---|---|---|",
     ]
-    for folder in folders:
-        path = folder / f"bleu-{split}.json"
-        if not path.exists():
-            raise CaptioningError(f"expected {path}, found none; make it with python 3_BLEU.py")
-        scores = files.read_json(path)
-        loss = artifacts.val_loss(Path(scores["model"])) if "model" in scores else None
-        reference, standard = (
-            " / ".join(f"{score:.3f}" for score in scores[protocol])
-            for protocol in ("reference", "standard")
-        )
-        lines.append(f"| {folder.name} | {loss or '–'} | {reference} | {standard} |")
+    for name, folders in rows:
+        runs = [_scores(folder / f"bleu-{split}.json") for folder in folders]
+        columns = zip(*runs, strict=True)
+        cells = [" / ".join(map(_joined, zip(*column, strict=True))) for column in columns]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _scores(path: Path) -> list[list[float | None]]:
+    """The figures of one run, column by column; None where there is none."""
+    if not path.exists():
+        raise CaptioningError(f"expected {path}, found none; make it with python 3_BLEU.py")
+    scores = files.read_json(path)
+    return [
+        [artifacts.val_loss(Path(scores["model"])) if "model" in scores else None],
+        scores["reference"],
+        scores["standard"],
+        [scores.get("cider")],  # files from before these were computed lack them
+        [scores.get("rouge_l")],
+    ]
+
+
+def _joined(figures: Sequence[float | None]) -> str:
+    if None in figures:
+        return _MISSING
+    mean = f"{statistics.fmean(figures):.3f}"
+    return mean if len(figures) == 1 else f"{mean} ± {statistics.stdev(figures):.3f}"
+
+
+def row(text: str) -> tuple[str, list[Path]]:
+    """'work/random' → a row of one run, named random; 'name=folder,folder' → of several."""
+    name, joined, folders = text.partition("=")
+    if not joined or Path(text).is_dir():
+        return Path(text).absolute().name, [Path(text)]
+    return name, list(map(Path, folders.split(",")))
 
 
 def main() -> None:
     parser = console.parser(__doc__)
-    parser.add_argument("folders", type=Path, nargs="+", metavar="FOLDER")
+    parser.add_argument("rows", type=row, nargs="+", metavar="FOLDER|NAME=FOLDER,FOLDER,…")
     parser.add_argument("--split", choices=("dev", "test"), default="dev")
     args = parser.parse_args()
-    print(table(args.folders, args.split))
+    print(table(args.rows, args.split))
 
 
 if __name__ == "__main__":

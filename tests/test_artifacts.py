@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from captioning import artifacts, files, pickles, results
+from captioning import artifacts, files, pickles
 from captioning.errors import CaptioningError
 from captioning.tokenizer import Tokenizer
 
@@ -114,14 +114,3 @@ def test_usable_ids_names_what_is_missing(capsys):
     assert "1 of 4 images have no features (lost) and are left out; 1_data" in said
     with pytest.raises(CaptioningError, match="none of the 1 images of the test split"):
         artifacts.usable_ids("test", ["lost"], descriptions, FEATURES)
-
-
-def test_results_table(tmp_path):
-    scores = {"reference": [0.5, 0.4, 0.3, 0.2], "standard": [0.4, 0.3, 0.2, 0.1234]}
-    run = tmp_path / "run"
-    model = "model-ep001-loss4.000-val_loss3.900.keras"
-    files.write_json(run / "bleu-dev.json", scores | {"model": f"x/{model}"})
-    row = "| run | 3.9 | 0.500 / 0.400 / 0.300 / 0.200 | 0.400 / 0.300 / 0.200 / 0.123 |"
-    assert results.table([run], "dev").splitlines()[-1] == row
-    with pytest.raises(CaptioningError, match="bleu-test"):
-        results.table([run], "test")

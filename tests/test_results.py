@@ -1,0 +1,57 @@
+"""The table of several runs."""
+
+import pytest
+
+from captioning import files, results
+from captioning.errors import CaptioningError
+
+SCORES = {"reference": [0.5, 0.4, 0.3, 0.2], "standard": [0.4, 0.3, 0.2, 0.1234]}
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Write the scores of a run into a folder of that name."""
+
+    def write(name, val_loss=None, **scores):
+        model = {"model": f"x/model-ep001-loss4.000-val_loss{val_loss}.keras"} if val_loss else {}
+        files.write_json(tmp_path / name / "bleu-dev.json", SCORES | model | scores)
+        return tmp_path / name
+
+    return write
+
+
+def last_line(*rows):
+    return results.table(map(results.row, rows), "dev").splitlines()[-1]
+
+
+def test_a_folder_is_a_row(run):
+    folder = run("seed0", "3.900", cider=0.2, rouge_l=0.3)
+    figures = "0.500 / 0.400 / 0.300 / 0.200 | 0.400 / 0.300 / 0.200 / 0.123"
+    assert last_line(str(folder)) == f"| seed0 | 3.900 | {figures} | 0.200 | 0.300 |"
+    with pytest.raises(CaptioningError, match="bleu-test"):
+        results.table([("seed0", [folder])], "test")
+
+
+def test_seeds_are_joined_to_mean_and_sample_deviation(run):
+    first = run("a", "3.600", standard=[0.4, 0.3, 0.2, 0.1], cider=0.2, rouge_l=0.3)
+    second = run("b", "3.800", standard=[0.4, 0.3, 0.2, 0.2], cider=0.4, rouge_l=0.3)
+    third = run("c", "3.700", standard=[0.4, 0.3, 0.2, 0.3], cider=0.3, rouge_l=0.3)
+    assert last_line(f"simclr={first},{second},{third}") == (
+        "| simclr | 3.700 ± 0.100 "
+        "| 0.500 ± 0.000 / 0.400 ± 0.000 / 0.300 ± 0.000 / 0.200 ± 0.000 "
+        "| 0.400 ± 0.000 / 0.300 ± 0.000 / 0.200 ± 0.000 / 0.200 ± 0.100 "
+        "| 0.300 ± 0.100 | 0.300 ± 0.000 |"
+    )
+
+
+def test_what_a_run_lacks_is_left_open(run):
+    """Neither a mean over the others nor an error: an older file, a baseline without a model."""
+    old, new = run("old", "3.600"), run("new", cider=0.4, rouge_l=0.3)
+    assert last_line(str(old)).endswith("| – | – |")
+    joined = last_line(f"both={old},{new}")
+    assert joined.startswith("| both | – | 0.500 ± 0.000")
+    assert joined.endswith("| – | – |")
+
+
+def test_a_folder_with_an_equals_sign_in_its_name_is_a_folder(run):
+    assert last_line(str(run("lr=1,2", "3.600"))).startswith("| lr=1,2 | 3.600 |")
