@@ -1,19 +1,17 @@
 """Encoders: pictures in, feature vectors out, with weights by name, from a file, or at random."""
 
 import dataclasses
-import fnmatch
 import functools
 import hashlib
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 
-import h5py
 import keras
 import numpy as np
 
-from captioning import checkpoints, files, jigsaw, networks, pickles, weights
+from captioning import files, jigsaw, trunks, weights
 from captioning.errors import CaptioningError
 
 PRECISIONS = ("float32", "bfloat16")
@@ -68,13 +66,13 @@ def load(
     precision: str = "float32",
     seed: int = 0,
 ) -> Encoder:
-    """A ResNet-50 for pictures of 224×224 pixels, with 2048 features; or a jigsaw network.
+    """A ResNet-50 for pictures of 224×224 pixels, with 2048 features; or one pretrained here.
 
     Args:
         name_or_file: one of `weights.NAMES` (downloaded once), or a file: PyTorch's `.ckpt`,
             `.pth` and `.pth.tar`, a TensorFlow checkpoint (prefix, `.index` or folder), the
             `.weights.h5` of `networks.resnet50`, the `.h5` of `keras.applications.ResNet50`, or
-            the `.keras` of `jigsaw/main.py` (see `of_jigsaw`).
+            the `.keras` of `contrastive/main.py` or `jigsaw/main.py` (see `of_jigsaw`).
         preprocessing: a name of `weights.PREPROCESSINGS`; None is that of the source.
         precision: one of `PRECISIONS`; bfloat16 is twice as fast where the processor has it, and
             its features differ by less than 1 %.
@@ -84,7 +82,7 @@ def load(
         CaptioningError: if the weights cannot be had, or are not exactly those of the network.
     """
     name = os.fspath(name_or_file)
-    if name.endswith(".keras"):
+    if name.endswith(".keras") and not trunks.record_of(_existing(name)):
         if preprocessing:
             raise CaptioningError(
                 f"{name} is a jigsaw network, which standardises its input itself; leave "
@@ -93,9 +91,8 @@ def load(
         return of_jigsaw(_existing(name), precision=precision)
     if name == "random":
         record = {"name": name, "file": None, "sha256": None, "seed": seed}
-        trunk = networks.resnet50(folded=True, dtype=precision)
-        networks.fold(_random(networks.parameter_shapes(trunk), seed), trunk)
-        of_source = "imagenet"
+        drawn = trunks.random(seed)
+        trunk, of_source = drawn.folded(precision), drawn.preprocessing
     else:
         if name in weights.SOURCES:
             path = weights.fetch(name)
@@ -159,6 +156,26 @@ def of_jigsaw(path: Path, mode: str = jigsaw.MODES[0], precision: str = "float32
     return encoder
 
 
+def trunk(name_or_file: str, seed: int = 0) -> trunks.Trunk:
+    """The trunk behind an encoder's name or file, to go on training it.
+
+    Raises:
+        CaptioningError: see `load`; and for what is no such trunk: "imagenet", jigsaw networks.
+    """
+    if name_or_file == "random":
+        return trunks.random(seed)
+    source = weights.SOURCES.get(name_or_file)
+    path = weights.fetch(name_or_file) if source else _existing(name_or_file)
+    read = trunks.read(path)
+    return dataclasses.replace(read, preprocessing=source.preprocessing) if source else read
+
+
+def of_trunk(trunk: trunks.Trunk, precision: str = "float32") -> Encoder:
+    """An encoder of a trunk in memory, without a record."""
+    how = weights.PREPROCESSINGS[trunk.preprocessing]
+    return Encoder(_with_preprocessing(trunk.folded(precision), how), {})
+
+
 def _with_preprocessing(trunk: keras.Model, how: weights.Preprocessing) -> keras.Model:
     pixels = keras.Input(trunk.input_shape[1:], dtype="uint8")
     x = keras.layers.Rescaling(how.scale, how.shift, dtype="float32")(pixels)
@@ -195,59 +212,12 @@ def _digest(path: Path) -> str:
     )
 
 
-def _random(shapes: dict[str, tuple[int, ...]], seed: int) -> dict[str, np.ndarray]:
-    """Glorot and Bengio 2010, the initialisation of Keras, with identity normalisation.
-
-    Its gain below one lets the shortcuts carry the picture through: colours and places are read
-    off these features better than off He et al.'s. Drawn by numpy, so that a seed means the same
-    weights on every backend.
-    """
-    generator = np.random.default_rng(seed)
-    values = {}
-    for path, shape in shapes.items():
-        if path.endswith("/kernel"):
-            height, width, channels, filters = shape
-            values[path] = generator.standard_normal(shape, np.float32)
-            values[path] *= np.sqrt(2 / (height * width * (channels + filters)))
-        else:
-            one = path.endswith(("/gamma", "/moving_variance"))
-            values[path] = np.full(shape, one, np.float32)
-    return values
-
-
 def _read(path: Path, precision: str) -> tuple[keras.Model, str]:
-    """A ResNet-50 ready for inference from a file of weights, and its preprocessing's name."""
+    """A network ready for inference from a file of weights, and its preprocessing's name."""
     if path.suffix == ".h5" and not path.name.endswith(".weights.h5"):
         return _keras_applications(path, precision), "caffe"
-    if path.suffix == ".h5":
-        trunk = networks.resnet50(folded=True, dtype=precision)
-        networks.fold(_own(path), trunk)
-        return trunk, "imagenet"
-    framework, tensors = checkpoints.read(path)
-    if framework == "torch":
-        trunk = networks.resnet50(folded=True, dtype=precision)
-        networks.fold(_torchvision(tensors, networks.parameter_shapes(trunk), path), trunk)
-        return trunk, "imagenet"
-    trunk = networks.resnet50(pool_padding="same", folded=True, dtype=precision)
-    networks.fold(_google(tensors, networks.parameter_shapes(trunk), path), trunk)
-    return trunk, "unit"
-
-
-def _own(path: Path) -> dict[str, np.ndarray]:
-    trunk = networks.resnet50()
-    arrays = []
-    try:
-        with h5py.File(path) as file:
-            file.visititems(lambda _, item: arrays.append(item) if hasattr(item, "shape") else None)
-        if len(arrays) != len(trunk.variables):  # Keras passes over what it does not look for
-            raise ValueError(f"{len(arrays)} arrays instead of {len(trunk.variables)}")
-        trunk.load_weights(path)
-    except (ValueError, OSError, KeyError) as error:
-        raise CaptioningError(
-            f"expected the weights of networks.resnet50 in {path}, found others "
-            f"({str(error).splitlines()[0]}); check --encoder"
-        ) from None
-    return networks.parameters(trunk)
+    trunk = trunks.read(path)
+    return trunk.folded(precision), trunk.preprocessing
 
 
 def _keras_applications(path: Path, precision: str) -> keras.Model:
@@ -268,79 +238,3 @@ def _keras_applications(path: Path, precision: str) -> keras.Model:
         keras.config.set_dtype_policy(policy)
     average = keras.layers.GlobalAveragePooling2D(dtype="float32")(trunk.output)
     return keras.Model(trunk.input, average)
-
-
-def _google(tensors: dict, shapes: dict, path: Path) -> dict[str, np.ndarray]:
-    """Google's names number the layers in the order in which they are made.
-
-    A block makes its projection before its other convolutions: `bottleneck_block` in
-    https://github.com/google-research/simclr/blob/master/resnet.py.
-    """
-    keys = {}
-    for i, name in enumerate(shapes):  # a kernel and four vectors for each convolution
-        kind = name.rpartition("/")[2]
-        layer = "conv2d" if kind == "kernel" else "batch_normalization"
-        number = f"_{i // 5}" if i >= 5 else ""
-        keys[f"base_model/{layer}{number}/{kind}"] = name
-    _check(tensors, {key: shapes[name] for key, name in keys.items()}, "", path)
-    return {name: tensors[key] for key, name in keys.items()}
-
-
-def _torchvision(tensors: dict, shapes: dict, path: Path) -> dict[str, np.ndarray]:
-    """torchvision's names, behind whatever prefix the file has; kernels are (out, in, h, w)."""
-    anchor = "layer1.0.conv1.weight"
-    anchors = [key for key in tensors if key.endswith(anchor) and not _is_ignored(key, "")]
-    if len(anchors) != 1:
-        raise CaptioningError(
-            f"expected one ResNet-50 with torchvision's names in {path}, found {len(anchors)} of "
-            f"them among its tensors ({_listed(tensors)}); check --encoder"
-        )
-    prefix = anchors[0].removesuffix(anchor)
-    kinds = {
-        "kernel": "weight",
-        "gamma": "weight",
-        "beta": "bias",
-        "moving_mean": "running_mean",
-        "moving_variance": "running_var",
-    }
-    keys, expected = {}, {}
-    for name, shape in shapes.items():
-        layer, kind = name.split("/")
-        key = f"{prefix}{layer.replace('_', '.')}.{kinds[kind]}"
-        keys[key] = name
-        expected[key] = tuple(shape[i] for i in (3, 2, 0, 1)) if len(shape) == 4 else shape
-    _check(tensors, expected, prefix, path)
-    arrays = {name: tensors[key] for key, name in keys.items()}
-    return {name: a.transpose(2, 3, 1, 0) if a.ndim == 4 else a for name, a in arrays.items()}
-
-
-def _check(tensors: dict, expected: dict[str, tuple[int, ...]], prefix: str, path: Path) -> None:
-    """Every tensor of the network there, of its shape, and no other but those known to be idle."""
-    missing = [key for key in expected if key not in tensors]
-    strangers = [key for key in tensors if key not in expected and not _is_ignored(key, prefix)]
-    misshapen = [
-        f"{key} of shape {tensors[key].shape} instead of {shape}"
-        for key, shape in expected.items()
-        if key in tensors and tensors[key].shape != shape
-    ]
-    faults = {"missing": missing, "unknown": strangers, "misshapen": misshapen}
-    if any(faults.values()):
-        found = "; ".join(f"{fault} {_listed(keys)}" for fault, keys in faults.items() if keys)
-        raise CaptioningError(
-            f"expected exactly the tensors of a ResNet-50 in {path}, found {found}; "
-            "use a checkpoint of that network"
-        )
-
-
-def _is_ignored(key: str, prefix: str) -> bool:
-    return any(
-        fnmatch.fnmatchcase(name, pattern)
-        for pattern in weights.IGNORED
-        for name in (key, key.removeprefix(prefix))
-    )
-
-
-def _listed(keys: Iterable[str], most: int = 3) -> str:
-    keys = list(keys)
-    more = f" and {len(keys) - most:,} more" if len(keys) > most else ""
-    return ", ".join(pickles.printable(key) for key in keys[:most]) + more

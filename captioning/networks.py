@@ -1,18 +1,19 @@
 """Residual networks in Keras, layer for layer and name for name those of torchvision.
 
 A trunk takes float (n, size, size, 3), already preprocessed, and returns the average-pooled
-activation (n, D). Everything is built from three pieces: `ConvNorm`, `basic_block`, `bottleneck`.
+activation (n, D). Everything is built from three pieces: `ConvNorm`, `basic_block`, `bottleneck`
+(He et al. 2015, https://arxiv.org/abs/1512.03385; the numbers of blocks are those of its table 1).
 torchvision's `layer1.0.conv1` is the layer `layer1_0_conv1` here, on all backends.
 """
 
 import dataclasses
+from collections.abc import Callable, Sequence
 
 import keras
 import numpy as np
 from keras import layers
 
 EPSILON = 1e-5  # torchvision's and Google's batch normalisation; keras.applications has 1.001e-5
-RESNET50_BLOCKS = (3, 4, 6, 3)  # He et al. 2015, https://arxiv.org/abs/1512.03385, table 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,6 +94,32 @@ def bottleneck(conv: ConvNorm, x, name: str, filters: int, stride: int = 1):
     return conv.join(x, shortcut, name)
 
 
+def _residual(
+    name: str,
+    block: Callable,
+    blocks: Sequence[int],
+    size: int,
+    pool_padding: str,
+    folded: bool,
+    dtype: str | None,
+) -> keras.Model:
+    """A residual network of four groups of blocks: see `resnet18` and `resnet50`."""
+    conv = ConvNorm(folded, dtype)
+    inputs = keras.Input((size, size, 3))
+    x = conv(inputs, "conv1", 64, 7, 2)
+    if pool_padding == "torch":  # zeros do as well as PyTorch's -inf: nothing here is negative
+        x = layers.ZeroPadding2D(1, dtype=dtype, name="maxpool_pad")(x)
+        x = layers.MaxPooling2D(3, 2, "valid", dtype=dtype, name="maxpool")(x)
+    else:
+        x = layers.MaxPooling2D(3, 2, "same", dtype=dtype, name="maxpool")(x)
+    for group, count in enumerate(blocks):
+        for i in range(count):
+            stride = 2 if group > 0 and i == 0 else 1
+            x = block(conv, x, f"layer{group + 1}_{i}", 64 << group, stride)
+    outputs = layers.GlobalAveragePooling2D(dtype="float32", name="avgpool")(x)
+    return keras.Model(inputs, outputs, name=name)
+
+
 def resnet50(
     size: int = 224,
     pool_padding: str = "torch",
@@ -108,20 +135,20 @@ def resnet50(
         folded: build the inference form that `fold` fills.
         dtype: Keras dtype policy, such as "bfloat16"; the average is float32 in any case.
     """
-    conv = ConvNorm(folded, dtype)
-    inputs = keras.Input((size, size, 3))
-    x = conv(inputs, "conv1", 64, 7, 2)
-    if pool_padding == "torch":  # zeros do as well as PyTorch's -inf: nothing here is negative
-        x = layers.ZeroPadding2D(1, dtype=dtype, name="maxpool_pad")(x)
-        x = layers.MaxPooling2D(3, 2, "valid", dtype=dtype, name="maxpool")(x)
-    else:
-        x = layers.MaxPooling2D(3, 2, "same", dtype=dtype, name="maxpool")(x)
-    for group, blocks in enumerate(RESNET50_BLOCKS):
-        for block in range(blocks):
-            stride = 2 if group > 0 and block == 0 else 1
-            x = bottleneck(conv, x, f"layer{group + 1}_{block}", 64 << group, stride)
-    outputs = layers.GlobalAveragePooling2D(dtype="float32", name="avgpool")(x)
-    return keras.Model(inputs, outputs, name="resnet50")
+    return _residual("resnet50", bottleneck, (3, 4, 6, 3), size, pool_padding, folded, dtype)
+
+
+def resnet18(
+    size: int = 224,
+    pool_padding: str = "torch",
+    folded: bool = False,
+    dtype: str | None = None,
+) -> keras.Model:
+    """ResNet-18 without classifier: float (n, size, size, 3) → float32 (n, 512); see `resnet50`."""
+    return _residual("resnet18", basic_block, (2, 2, 2, 2), size, pool_padding, folded, dtype)
+
+
+BACKBONES = {"resnet50": resnet50, "small": resnet18}  # what encoders can be made of
 
 
 def small(size: int = 64, dtype: str | None = None) -> keras.Model:

@@ -23,7 +23,7 @@ HISTORY, CURVES, STATE = "history.csv", "curves.png", "training-state.npz"
 def fit(
     model: keras.Model,
     train: keras.utils.PyDataset,
-    validation: keras.utils.PyDataset,
+    validation: keras.utils.PyDataset | None,
     *,
     epochs: int,
     folder: Path,
@@ -41,6 +41,7 @@ def fit(
         model: compiled and built, with a tracked `loss`.
         train: a PyDataset that takes its order from its attribute `epoch` and counts it up in
             `on_epoch_end`.
+        validation: without it every epoch counts as an improvement.
         folder: where the files go.
         settings: JSON-able; must be the same when resuming.
         on_improvement: called with the epoch's row of the history when its val_loss is the lowest
@@ -119,12 +120,14 @@ class _Recorder(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         row = {"epoch": epoch + 1} | {key: float(value) for key, value in logs.items()}
         row |= {"learning_rate": self.rate, "seconds": round(time.monotonic() - self.start, 2)}
-        best = min((past["val_loss"] for past in self.history), default=float("inf"))
+        improved = "val_loss" not in row or row["val_loss"] < min(
+            (past["val_loss"] for past in self.history), default=float("inf")
+        )
         self.history.append(row)
         line = f"epoch {epoch + 1}/{self.params['epochs']}: " + ", ".join(
             f"{key} {value:.4f}" for key, value in logs.items() if key != "learning_rate"
         )
-        if row["val_loss"] < best:
+        if improved:
             line += f", saved {self.on_improvement(row).name}"
         console.note(f"{line} ({row['seconds']:.1f} s)")
         write_history(self.folder / HISTORY, self.history)
@@ -194,16 +197,18 @@ def write_history(path: Path, history: Sequence[dict]) -> Path:
 
 
 def draw_curves(path: Path, history: Sequence[dict]) -> Path:
-    """Draw every quantity that was tracked on both training and validation data."""
+    """Draw every quantity that was tracked, that of the validation data beside the training's."""
     from matplotlib.figure import Figure  # not pyplot: no global state, no window
 
-    names = [name for name in history[0] if f"val_{name}" in history[0]]
+    others = ("epoch", "learning_rate", "seconds")
+    names = [name for name in history[0] if name not in others and not name.startswith("val_")]
     figure = Figure(figsize=(6 * len(names), 4), layout="constrained")
     axes = figure.subplots(1, len(names), squeeze=False)[0]
     epochs = [row["epoch"] for row in history]
     for axis, name in zip(axes, names, strict=True):
         axis.plot(epochs, [row[name] for row in history], ".-", label="training")
-        axis.plot(epochs, [row[f"val_{name}"] for row in history], ".-", label="validation")
+        if f"val_{name}" in history[0]:
+            axis.plot(epochs, [row[f"val_{name}"] for row in history], ".-", label="validation")
         axis.set(xlabel="epoch", ylabel=name)
         axis.xaxis.get_major_locator().set_params(integer=True)
         axis.grid(alpha=0.3)

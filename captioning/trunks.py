@@ -1,0 +1,244 @@
+"""Weights of residual trunks: from the files of any framework, drawn at random, or taught here."""
+
+import dataclasses
+import fnmatch
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import h5py
+import keras
+import numpy as np
+
+from captioning import archives, checkpoints, networks, pickles, weights
+from captioning.errors import CaptioningError
+
+_RECORD = "encoder.json"  # a member of the .keras archive
+
+
+@dataclasses.dataclass(frozen=True)
+class Trunk:
+    """A residual trunk as data, and what it must be fed with.
+
+    Attributes:
+        values: name → array, as `networks.parameters` has them.
+        backbone: a name of `networks.BACKBONES`.
+        size: height and width in pixels of the pictures it is meant for.
+        preprocessing: a name of `weights.PREPROCESSINGS`.
+        pool_padding: see `networks.resnet50`.
+    """
+
+    values: Mapping[str, np.ndarray]
+    backbone: str = "resnet50"
+    size: int = 224
+    preprocessing: str = "imagenet"
+    pool_padding: str = "torch"
+
+    def folded(self, dtype: str | None = None) -> keras.Model:
+        """The network for inference: see `networks.fold`."""
+        network = self._build(self.size, True, dtype)
+        networks.fold(self.values, network)
+        return network
+
+    def trainable(self, size: int, dtype: str | None = None) -> keras.Model:
+        """The network to go on training, on pictures of `size` pixels."""
+        network = self._build(size, False, dtype)
+        for variable in network.variables:
+            variable.assign(self.values[variable.path])
+        return network
+
+    def _build(self, size: int, folded: bool, dtype: str | None) -> keras.Model:
+        make = networks.BACKBONES[self.backbone]
+        return make(size, self.pool_padding, folded, dtype)
+
+
+def untrained(backbone: str, size: int) -> Trunk:
+    """A trunk as training starts with it; Keras's global seed draws the weights."""
+    network = networks.BACKBONES[backbone](size)
+    return Trunk(networks.parameters(network), backbone, size)
+
+
+def random(seed: int) -> Trunk:
+    """A ResNet-50 that has learned nothing, for a baseline.
+
+    Glorot and Bengio 2010, the initialisation of Keras, with identity normalisation. Its gain below
+    one lets the shortcuts carry the picture through: colours and places are read off these features
+    better than off He et al.'s. Drawn by numpy, so that a seed means the same weights on every
+    backend.
+    """
+    generator = np.random.default_rng(seed)
+    values = {}
+    for path, shape in networks.parameter_shapes(networks.resnet50(folded=True)).items():
+        if path.endswith("/kernel"):
+            height, width, channels, filters = shape
+            values[path] = generator.standard_normal(shape, np.float32)
+            values[path] *= np.sqrt(2 / (height * width * (channels + filters)))
+        else:
+            one = path.endswith(("/gamma", "/moving_variance"))
+            values[path] = np.full(shape, one, np.float32)
+    return Trunk(values)
+
+
+def read(path: Path) -> Trunk:
+    """The trunk in a file of weights.
+
+    Args:
+        path: PyTorch's `.ckpt`, `.pth` and `.pth.tar`, a TensorFlow checkpoint, the `.weights.h5`
+            of `networks.resnet50`, or the `.keras` of `save`.
+
+    Raises:
+        CaptioningError: if the file is damaged, or does not hold exactly such a trunk.
+    """
+    if path.suffix == ".keras":
+        return _pretrained(path)
+    if path.suffix == ".h5":
+        return Trunk(_own(path))
+    framework, tensors = checkpoints.read(path)
+    shapes = networks.parameter_shapes(networks.resnet50(folded=True))
+    if framework == "torch":
+        return Trunk(_torchvision(tensors, shapes, path))
+    values = _google(tensors, shapes, path)
+    return Trunk(values, preprocessing="unit", pool_padding="same")
+
+
+def save(path: str | os.PathLike, trunk: Trunk, record: dict, half: bool = False) -> Path:
+    """Write a trunk as a `.keras` file, with a record of how it was made.
+
+    Args:
+        half: in 16-bit floats, which halves the file; see `_pretrained` for what it costs.
+    """
+    network = trunk._build(trunk.size, False, "float16" if half else None)
+    for variable in network.variables:
+        variable.assign(trunk.values[variable.path])
+    description = dataclasses.asdict(dataclasses.replace(trunk, values={}))
+    del description["values"]
+    return archives.save(path, network, _RECORD, record | description)
+
+
+def record_of(path: Path) -> dict:
+    """What the `.keras` file of a trunk says of it; {} for other files."""
+    with (
+        pickles.refusing(path, "an encoder in a .keras file"),
+        archives.opened(path, _RECORD) as (_, record, _),
+    ):
+        return record
+
+
+def _pretrained(path: Path) -> Trunk:
+    with (
+        pickles.refusing(path, "an encoder trained by contrastive/main.py"),
+        archives.opened(path, _RECORD) as (_, record, arrays),
+    ):
+        size, backbone = record.get("size"), record.get("backbone")
+        if (
+            backbone not in networks.BACKBONES
+            or type(size) is not int
+            or not 32 <= size <= 1024
+            or record.get("preprocessing") not in weights.PREPROCESSINGS
+            or record.get("pool_padding") not in ("torch", "same")
+        ):
+            raise ValueError("it carries no record of one")
+        network = networks.BACKBONES[backbone](size, record["pool_padding"])
+        found = []
+        arrays.visititems(
+            lambda _, node: found.append(node.shape) if isinstance(node, h5py.Dataset) else None
+        )
+        # Keras passes over what it does not look for
+        if sorted(found) != sorted(tuple(variable.shape) for variable in network.weights):
+            raise ValueError(f"its arrays are not those of {backbone}")
+        network.load_weights(path)
+    values = networks.parameters(network)
+    return Trunk(values, backbone, size, record["preprocessing"], record["pool_padding"])
+
+
+def _own(path: Path) -> dict[str, np.ndarray]:
+    trunk = networks.resnet50()
+    arrays = []
+    try:
+        with h5py.File(path) as file:
+            file.visititems(lambda _, item: arrays.append(item) if hasattr(item, "shape") else None)
+        if len(arrays) != len(trunk.variables):  # Keras passes over what it does not look for
+            raise ValueError(f"{len(arrays)} arrays instead of {len(trunk.variables)}")
+        trunk.load_weights(path)
+    except (ValueError, OSError, KeyError) as error:
+        raise CaptioningError(
+            f"expected the weights of networks.resnet50 in {path}, found others "
+            f"({str(error).splitlines()[0]}); check --encoder"
+        ) from None
+    return networks.parameters(trunk)
+
+
+def _google(tensors: dict, shapes: dict, path: Path) -> dict[str, np.ndarray]:
+    """Google's names number the layers in the order in which they are made.
+
+    A block makes its projection before its other convolutions: `bottleneck_block` in
+    https://github.com/google-research/simclr/blob/master/resnet.py.
+    """
+    keys = {}
+    for i, name in enumerate(shapes):  # a kernel and four vectors for each convolution
+        kind = name.rpartition("/")[2]
+        layer = "conv2d" if kind == "kernel" else "batch_normalization"
+        number = f"_{i // 5}" if i >= 5 else ""
+        keys[f"base_model/{layer}{number}/{kind}"] = name
+    _check(tensors, {key: shapes[name] for key, name in keys.items()}, "", path)
+    return {name: tensors[key] for key, name in keys.items()}
+
+
+def _torchvision(tensors: dict, shapes: dict, path: Path) -> dict[str, np.ndarray]:
+    """torchvision's names, behind whatever prefix the file has; kernels are (out, in, h, w)."""
+    anchor = "layer1.0.conv1.weight"
+    anchors = [key for key in tensors if key.endswith(anchor) and not _is_ignored(key, "")]
+    if len(anchors) != 1:
+        raise CaptioningError(
+            f"expected one ResNet-50 with torchvision's names in {path}, found {len(anchors)} of "
+            f"them among its tensors ({_listed(tensors)}); check --encoder"
+        )
+    prefix = anchors[0].removesuffix(anchor)
+    kinds = {
+        "kernel": "weight",
+        "gamma": "weight",
+        "beta": "bias",
+        "moving_mean": "running_mean",
+        "moving_variance": "running_var",
+    }
+    keys, expected = {}, {}
+    for name, shape in shapes.items():
+        layer, kind = name.split("/")
+        key = f"{prefix}{layer.replace('_', '.')}.{kinds[kind]}"
+        keys[key] = name
+        expected[key] = tuple(shape[i] for i in (3, 2, 0, 1)) if len(shape) == 4 else shape
+    _check(tensors, expected, prefix, path)
+    arrays = {name: tensors[key] for key, name in keys.items()}
+    return {name: a.transpose(2, 3, 1, 0) if a.ndim == 4 else a for name, a in arrays.items()}
+
+
+def _check(tensors: dict, expected: dict[str, tuple[int, ...]], prefix: str, path: Path) -> None:
+    """Every tensor of the network there, of its shape, and no other but those known to be idle."""
+    missing = [key for key in expected if key not in tensors]
+    strangers = [key for key in tensors if key not in expected and not _is_ignored(key, prefix)]
+    misshapen = [
+        f"{key} of shape {tensors[key].shape} instead of {shape}"
+        for key, shape in expected.items()
+        if key in tensors and tensors[key].shape != shape
+    ]
+    faults = {"missing": missing, "unknown": strangers, "misshapen": misshapen}
+    if any(faults.values()):
+        found = "; ".join(f"{fault} {_listed(keys)}" for fault, keys in faults.items() if keys)
+        raise CaptioningError(
+            f"expected exactly the tensors of a ResNet-50 in {path}, found {found}; "
+            "use a checkpoint of that network"
+        )
+
+
+def _is_ignored(key: str, prefix: str) -> bool:
+    return any(
+        fnmatch.fnmatchcase(name, pattern)
+        for pattern in weights.IGNORED
+        for name in (key, key.removeprefix(prefix))
+    )
+
+
+def _listed(keys: Iterable[str], most: int = 3) -> str:
+    keys = list(keys)
+    more = f" and {len(keys) - most:,} more" if len(keys) > most else ""
+    return ", ".join(pickles.printable(key) for key in keys[:most]) + more

@@ -1,0 +1,177 @@
+"""Pretrain an encoder on pictures of your own: SimCLR, or pictures with their captions.
+
+    python contrastive/main.py --hdf5 train.hdf5 --backbone small --size 64 --epochs 100 \\
+        --precision bfloat16 --dataset ~/flickr8k
+    python contrastive/main.py --hdf5 train.hdf5 --backbone small --size 64 --epochs 40 \\
+        --method image-text --dataset ~/flickr8k --init contrastive_work/model.keras \\
+        --output image_text_work
+    python contrastive/main.py --hdf5 photos.hdf5 --init simclr --size 160 --epochs 20
+
+`simclr` looks at pictures alone; with --dataset, captions only tell how good its features are.
+`image-text` learns from the captions of the train split. Make the HDF5 file with
+jigsaw/to_hdf5.py (--val 0 --test 0 uses every picture). Use what was learned by
+1_data_preprocessor.py --encoder contrastive_work/model.keras.
+
+Files: model.keras (the encoder), history.csv, curves.png, training-state.npz (for --resume).
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repository
+
+from captioning import console
+
+
+def arguments() -> argparse.Namespace:
+    parser = console.parser(__doc__)
+    parser.add_argument("--hdf5", type=Path, required=True, metavar="FILE", help="by to_hdf5.py")
+    parser.add_argument(
+        "--method",
+        choices=("simclr", "image-text"),
+        default="simclr",
+        help="what to learn from (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--dataset",
+        type=Path,
+        metavar="DIR",
+        help="folder of the captioned dataset that the pictures are of: image-text learns from "
+        "its train captions, simclr probes its features with them",
+    )
+    parser.add_argument(
+        "--backbone",
+        choices=("resnet50", "small"),
+        help="small is a ResNet-18, for a machine without GPU (default: that of --init, else "
+        "resnet50)",
+    )
+    parser.add_argument(
+        "--init",
+        metavar="NAME|FILE",
+        help="weights to start from, as 1_data_preprocessor.py --encoder takes them",
+    )
+    parser.add_argument(
+        "--size",
+        type=console.positive_int,
+        default=128,
+        metavar="N",
+        help="side of the views in pixels, 32 to 224 (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--encoder-size",
+        type=console.positive_int,
+        metavar="N",
+        help="side of the whole pictures that the encoder will see; views are parts, so that "
+        "it had better be larger (default: 1.5 times --size)",
+    )
+    parser.add_argument(
+        "--epochs", type=console.positive_int, default=100, metavar="N", help="default: %(default)s"
+    )
+    parser.add_argument(
+        "--batch-size",
+        type=console.positive_int,
+        default=256,
+        metavar="N",
+        help="pictures a batch (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--learning-rate", type=float, default=1e-3, metavar="X", help="default: %(default)s"
+    )
+    parser.add_argument(
+        "--weight-decay", type=float, default=1e-4, metavar="X", help="default: %(default)s"
+    )
+    parser.add_argument(
+        "--temperature",
+        type=float,
+        default=0.2,
+        metavar="X",
+        help="of the contrastive loss (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--colour",
+        type=float,
+        default=1.0,
+        metavar="X",
+        help="strength of the colour jitter, 1 as published for ImageNet (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--gray",
+        type=float,
+        default=0.2,
+        metavar="X",
+        help="share of views without colour (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--least-area",
+        type=float,
+        default=0.08,
+        metavar="X",
+        help="share of the picture that the smallest view shows (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--precision",
+        choices=("float32", "bfloat16"),
+        default="float32",
+        help="of the arithmetic in training (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--probe-every",
+        type=console.positive_int,
+        default=5,
+        metavar="N",
+        help="epochs between two looks at the features (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=Path("contrastive_work"),
+        metavar="DIR",
+        help="folder that is written to (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--seed", type=console.natural, default=0, help="random seed (default: %(default)s)"
+    )
+    parser.add_argument("--resume", action="store_true", help="go on from training-state.npz")
+    args = parser.parse_args()
+    if args.method == "image-text" and not args.dataset:
+        parser.error("--method image-text needs --dataset, the captions to learn from")
+    if not 32 <= args.size <= 224:
+        parser.error(f"--size: expected 32 to 224 pixels, got {args.size}")
+    return args
+
+
+def main() -> None:
+    args = arguments()
+    console.announce_device()
+
+    from captioning import contrastive, hdf5, stages
+
+    images = hdf5.Images(args.hdf5, "train_img")
+    held_out = hdf5.Images(args.hdf5, "val_img")
+    trunk = contrastive.start(
+        args.init, args.backbone, args.encoder_size or args.size * 3 // 2, args.seed
+    )
+    settings = {
+        key: getattr(args, key)
+        for key in (
+            *("method", "size", "epochs", "batch_size", "learning_rate", "weight_decay"),
+            *("temperature", "colour", "gray", "least_area", "precision", "probe_every", "seed"),
+        )
+    }
+    settings |= {"backbone": trunk.backbone, "encoder_size": trunk.size, "init": args.init}
+    settings |= {"images": len(images), "versions": stages.versions()}
+    pairs = None
+    if args.dataset:
+        splits = stages.find_splits(args.dataset, args.output, args.seed)
+        pairs = contrastive.Pairs.find(args.dataset, splits.ids, images)
+    run = contrastive.prepare(trunk, images, held_out, pairs, settings)
+    console.note(
+        f"{args.method}: {len(run.data.rows)} pictures, views of {args.size} pixels, "
+        f"{trunk.backbone}, {len(run.data)} batches an epoch"
+    )
+    console.written(contrastive.train(run, settings, args.output, args.resume))
+
+
+if __name__ == "__main__":
+    console.run(main)
