@@ -39,10 +39,19 @@ def load_features(workdir: Path) -> tuple[dict[str, np.ndarray], dict | None]:
             of other features than these (copied here, or written just before a kill) is ignored.
 
     Raises:
+        CaptioningError: see `read_features`.
+    """
+    features = read_features(workdir / FEATURES)
+    return features, _encoder_of(workdir / FEATURES)
+
+
+def read_features(path: Path) -> dict[str, np.ndarray]:
+    """Read the features alone, of a file of any name: image id → float32 (1, D).
+
+    Raises:
         CaptioningError: when the file is missing, holds something else, or D varies.
     """
-    path = _existing(workdir / FEATURES, "python 1_data_preprocessor.py")
-    features = pickles.load(path)
+    features = pickles.load(_existing(path, "python 1_data_preprocessor.py"))
     if not isinstance(features, dict) or not features:
         raise CaptioningError(f"{path}: expected a dictionary of image features, found none")
     dimension = None
@@ -60,7 +69,7 @@ def load_features(workdir: Path) -> tuple[dict[str, np.ndarray], dict | None]:
                 f"{value.shape} for {key}; make it anew with 1_data_preprocessor.py"
             )
         features[key] = value.reshape(1, dimension).astype(np.float32, copy=False)
-    return features, _encoder_of(path)
+    return features
 
 
 def _encoder_of(features: Path) -> dict | None:
