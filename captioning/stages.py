@@ -241,7 +241,7 @@ def caption(
 
     network = captioner.load(path)
     tokenizer.check_fits(network.vocabulary_size, network.record.get("vocabulary_hash"))
-    encoder = _encoder_of(network, encoder_name)
+    encoder = _encoder_of(network, encoder_name, path.parent)
     network.check_features(encoder.dimension, encoder.record)
     captions, skipped = {}, {}
     with console.Progress(len(paths), "captions") as progress:
@@ -275,14 +275,19 @@ def _images_of(inputs: Sequence[Path]) -> list[Path]:
     return list(dict.fromkeys(paths))
 
 
-def _encoder_of(network: "Captioner", name: str | None) -> "Encoder":
-    """The encoder a captioner was trained with; `name` for models that carry no record."""
+def _encoder_of(network: "Captioner", name: str | None, folder: Path) -> "Encoder":
+    """The encoder a captioner was trained with; `name` for models that carry no record.
+
+    `folder` is the captioner's: a file of weights may have been copied with it.
+    """
     from captioning import encoders, weights
 
     record = network.record.get("encoder")
     if record and (not name or record.get("file")):
+        if name:
+            record, folder = record | {"file": name}, None
         try:
-            return encoders.from_record(record | ({"file": name} if name else {}))
+            return encoders.from_record(record, beside=folder)
         except (KeyError, TypeError, ValueError) as error:  # a record as untrusted as its file
             raise CaptioningError(
                 f"the captioner's record of its encoder lacks or misnames {error}; name the "
