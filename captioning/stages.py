@@ -90,20 +90,21 @@ def extract(
     from captioning import extraction
 
     paths = images.list_files(folder)[:limit]
-    features, skipped = extraction.extract(encoder, paths, batch_size, workdir, strict)
-    for name, reason in skipped.items():
-        console.note(f"skipped {name}: {reason}")
-    if skipped:
-        console.note(f"{len(skipped)} of {len(paths)} files were skipped")
-    record = {
-        "encoder": encoder.record,
-        "dimension": encoder.dimension,
-        "images": len(features),
-        "skipped": skipped,
-        "versions": versions(),
-    }
-    written = artifacts.save_features(workdir, features, record)
-    extraction.forget(workdir)
+    with files.locked(workdir):
+        features, skipped = extraction.extract(encoder, paths, batch_size, workdir, strict)
+        for name, reason in skipped.items():
+            console.note(f"skipped {name}: {reason}")
+        if skipped:
+            console.note(f"{len(skipped)} of {len(paths)} files were skipped")
+        record = {
+            "encoder": encoder.record,
+            "dimension": encoder.dimension,
+            "images": len(features),
+            "skipped": skipped,
+            "versions": versions(),
+        }
+        written = artifacts.save_features(workdir, features, record)
+        extraction.forget(workdir)
     return written, len(skipped)
 
 
@@ -167,7 +168,8 @@ def train(
         "vocabulary_hash": tokenizer.vocabulary_hash,
         "settings": settings,
     }
-    history = recipes.train(data, settings, record, workdir, resume)
+    with files.locked(workdir):
+        history = recipes.train(data, settings, record, workdir, resume)
     names = [artifacts.captioner_name(row) for row in training.improvements(history)]
     names += [training.HISTORY, training.CURVES, training.STATE]
     return [workdir / name for name in names if (workdir / name).exists()]
