@@ -32,9 +32,7 @@ from captioning.errors import CaptioningError
 from captioning.tokenizer import Tokenizer
 
 MODEL = "model.keras"
-WORDS = 1000  # most frequent caption words that are predicted
-PROBED = 200  # most frequent of them, by which features are probed
-COMMON = 0.4  # a word that is said of a larger share of the pictures tells nothing of one
+WORDS = 1000  # most frequent content words of the captions, which image-text predicts
 
 
 def nt_xent(projections, temperature: float):
@@ -308,20 +306,6 @@ class CaptionedViews(Views):
         return {"caption": self.captions[chosen], "words": self.word_shares[places]}
 
 
-def frequent_words(captions: Sequence[Sequence[str]]) -> list[str]:
-    """The `WORDS` words said of most pictures, without those said of more than `COMMON` of them.
-
-    Args:
-        captions: cleaned captions, picture by picture.
-    """
-    said = {}
-    for group in captions:
-        for word in sorted({word for caption in group for word in caption.split()}):
-            said[word] = said.get(word, 0) + 1
-    telling = {word: n for word, n in said.items() if n <= COMMON * len(captions)}
-    return sorted(telling, key=lambda word: (-telling[word], word))[:WORDS]
-
-
 def word_shares(captions: Sequence[Sequence[str]], words: Sequence[str]) -> np.ndarray:
     """How often each of `words` is among those said of each picture: float32 (n, len(words))."""
     index = {word: i for i, word in enumerate(words)}
@@ -445,7 +429,7 @@ def prepare(
     arguments = (network, trunk.preprocessing, settings["temperature"])
     dev = _dev_pictures(pairs, images.shape[1]) if pairs else None
     if method is ImageText:
-        words = frequent_words(pairs.train)
+        words = probe.frequent_words(pairs.train, WORDS)
         model = method(*arguments, len(words), pairs.tokenizer.vocabulary_size)
         said = {"words": words, "tokenizer": pairs.tokenizer}
         data = CaptionedViews(images, strong, *how, rows=pairs.rows, captions=pairs.train, **said)
@@ -480,8 +464,8 @@ def _resized(pictures: np.ndarray, size: int) -> np.ndarray:
 
 def _neighbours(pairs: Pairs) -> Callable[[np.ndarray], float]:
     """Features of the train and dev pictures → how well neighbours share words."""
-    words = frequent_words(pairs.train)[:PROBED]
-    train, dev = (word_shares(group, words) > 0 for group in (pairs.train, pairs.dev))
+    words = probe.frequent_words(pairs.train)
+    train, dev = (probe.holds(captions, words) for captions in (pairs.train, pairs.dev))
     return lambda features: probe.neighbours(
         features[: len(train)], features[len(train) :], train, dev
     )

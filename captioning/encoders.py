@@ -6,7 +6,7 @@ import hashlib
 import os
 import re
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 import keras
 import numpy as np
@@ -111,29 +111,56 @@ def load(
     return encoder
 
 
-def from_record(record: dict, precision: str = "float32") -> Encoder:
+def from_record(
+    record: dict, precision: str = "float32", beside: str | os.PathLike | None = None
+) -> Encoder:
     """The encoder that a captioner was trained with, from the record it carries.
+
+    Args:
+        beside: the captioner's folder. Weights recorded by path are looked for there too, under
+            their name, so that a folder copied to another machine holds all it needs.
 
     Raises:
         CaptioningError: if its weights are gone, or are not those it had then.
     """
-    name, file, expected = record["name"], record["file"], record["sha256"]
-    if file and not _files(Path(file)):
-        raise CaptioningError(
-            f"the encoder this model was trained with is gone: expected its weights at {file} "
-            f"(SHA-256 {expected}); put them back or name a copy with --encoder"
-        )
-    if name != "random":
-        path = Path(file) if file else weights.fetch(name)
-        if (found := _digest(path)) != expected:
-            raise CaptioningError(
-                "the encoder this model was trained with has changed: expected weights of SHA-256 "
-                f"{expected}, found {found} at {path}; put the former ones back, name a copy of "
-                "them with --encoder, or train the model anew"
-            )
-    if "mode" in record:
+    name, file = record["name"], record["file"]
+    path = _recorded(file, record["sha256"], beside) if file else None
+    if name != "random" and not file:
+        path = weights.fetch(name)
+        _check_digest([path], record["sha256"])
+    if "mode" in record and path:
         return of_jigsaw(path, record["mode"], precision)
-    return load(file or name, record["preprocessing"], precision, record.get("seed", 0))
+    return load(path if file else name, record["preprocessing"], precision, record.get("seed", 0))
+
+
+def _recorded(file: str, expected: str, beside: str | os.PathLike | None) -> Path:
+    """The weights where they were, or their copy beside the captioner: the SHA-256 decides."""
+    places = [Path(file)]
+    if beside is not None:  # the path may be of any system, Windows' rules read them all
+        places.append(Path(beside).resolve() / PureWindowsPath(file).name)
+    found = [place for place in places if _files(place)]
+    if not found:
+        raise CaptioningError(
+            "the encoder this model was trained with is gone: expected its weights at "
+            f"{' or '.join(map(str, places))} (SHA-256 {expected}); put them back or name a copy "
+            "with --encoder"
+        )
+    return _check_digest(found, expected)
+
+
+def _check_digest(places: list[Path], expected: str) -> Path:
+    """The first of these weights that has the SHA-256 expected."""
+    digests = {}
+    for path in places:
+        digests[path] = _digest(path)
+        if digests[path] == expected:
+            return path
+    found = " and ".join(f"{digest} at {path}" for path, digest in digests.items())
+    raise CaptioningError(
+        "the encoder this model was trained with has changed: expected weights of SHA-256 "
+        f"{expected}, found {found}; put the former ones back, name a copy of them with "
+        "--encoder, or train the model anew"
+    )
 
 
 def of_jigsaw(path: Path, mode: str = jigsaw.MODES[0], precision: str = "float32") -> Encoder:

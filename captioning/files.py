@@ -12,7 +12,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from captioning.errors import CaptioningError
+from captioning.errors import CaptioningError, printable
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    import msvcrt
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -66,6 +71,67 @@ def _is_running(process: int) -> bool:
     except PermissionError:  # another user's
         return True
     return True
+
+
+@contextlib.contextmanager
+def locked(folder: str | os.PathLike, name: str = "") -> Iterator[None]:
+    """Let no other run write into a folder, or the one file `name` of it, while the block runs.
+
+    The operating system holds the lock, on a hidden file; however the process ends, the lock ends
+    with it. Where the folder or its file system allows none, the block runs without.
+
+    Raises:
+        CaptioningError: if another run has the lock; says which.
+    """
+    os.makedirs(folder, exist_ok=True)
+    lock = Path(folder, f".{name or 'run'}.lock")
+    descriptor = _lock(lock, Path(folder, name))
+    try:
+        yield
+    finally:
+        if descriptor is not None:
+            with contextlib.suppress(OSError):  # Windows keeps what is open
+                lock.unlink()
+            os.close(descriptor)
+
+
+def _lock(lock: Path, subject: Path) -> int | None:
+    """A file descriptor that has the lock, or None where there is none to be had."""
+    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)  # a link could lead anywhere
+    try:
+        descriptor = os.open(lock, flags, 0o666)
+    except OSError:  # if the run cannot write either, it will say so itself
+        return None
+    try:
+        if os.name == "posix":
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        else:
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+    except OSError as error:
+        holder = b""
+        with contextlib.suppress(OSError):
+            holder = os.read(descriptor, 80)
+        os.close(descriptor)
+        if error.errno in (errno.EAGAIN, errno.EACCES):
+            raise CaptioningError(
+                f"expected {subject} for this run alone, found another one writing it "
+                f"({printable(holder.decode(errors='replace')) or 'process unknown'}); wait for "
+                "its end, stop it, or choose another place"
+            ) from None
+        with contextlib.suppress(OSError):
+            lock.unlink()
+        return None
+    try:
+        current = os.path.samestat(os.stat(lock), os.fstat(descriptor))
+    except FileNotFoundError:
+        current = False
+    if not current:  # its last holder removed it after we had opened it
+        os.close(descriptor)
+        return _lock(lock, subject)
+    with contextlib.suppress(OSError):  # a full disk
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, f"process {os.getpid()} on {platform.node()}".encode())
+    return descriptor
 
 
 def write_text(path: str | os.PathLike, text: str) -> Path:

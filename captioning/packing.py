@@ -146,7 +146,8 @@ def pack(
     """Write the pictures of `splits` (see `assign`) to the HDF5 file `output`.
 
     Interrupted at any moment and started again, it goes on where it stopped and ends with the
-    same bytes. With another setting, or when a picture has changed, it starts anew.
+    same bytes. With another setting, or when a picture has changed, it starts anew. The caller
+    keeps other runs out with `files.locked`.
 
     Raises:
         CaptioningError: if no file can be used, the disk is too full, or, with `strict`, at the
@@ -155,6 +156,8 @@ def pack(
     todo = [(split, name) for split in hdf5.SPLITS for name in splits[split]]
     fingerprint = _fingerprint(folder, todo, settings)
     if _is_whole(output, fingerprint):
+        for path in _unfinished(output):  # a kill may have come between the last two steps
+            path.unlink(missing_ok=True)
         console.note(f"{output} is whole, from the same pictures and settings: nothing to do")
         return Outcome(hdf5.rows(output), hdf5.skipped(output))
     with _Work(output, fingerprint, settings.size) as work:

@@ -90,20 +90,21 @@ def extract(
     from captioning import extraction
 
     paths = images.list_files(folder)[:limit]
-    features, skipped = extraction.extract(encoder, paths, batch_size, workdir, strict)
-    for name, reason in skipped.items():
-        console.note(f"skipped {name}: {reason}")
-    if skipped:
-        console.note(f"{len(skipped)} of {len(paths)} files were skipped")
-    record = {
-        "encoder": encoder.record,
-        "dimension": encoder.dimension,
-        "images": len(features),
-        "skipped": skipped,
-        "versions": versions(),
-    }
-    written = artifacts.save_features(workdir, features, record)
-    extraction.forget(workdir)
+    with files.locked(workdir):
+        features, skipped = extraction.extract(encoder, paths, batch_size, workdir, strict)
+        for name, reason in skipped.items():
+            console.note(f"skipped {name}: {reason}")
+        if skipped:
+            console.note(f"{len(skipped)} of {len(paths)} files were skipped")
+        record = {
+            "encoder": encoder.record,
+            "dimension": encoder.dimension,
+            "images": len(features),
+            "skipped": skipped,
+            "versions": versions(),
+        }
+        written = artifacts.save_features(workdir, features, record)
+        extraction.forget(workdir)
     return written, len(skipped)
 
 
@@ -167,7 +168,8 @@ def train(
         "vocabulary_hash": tokenizer.vocabulary_hash,
         "settings": settings,
     }
-    history = recipes.train(data, settings, record, workdir, resume)
+    with files.locked(workdir):
+        history = recipes.train(data, settings, record, workdir, resume)
     names = [artifacts.captioner_name(row) for row in training.improvements(history)]
     names += [training.HISTORY, training.CURVES, training.STATE]
     return [workdir / name for name in names if (workdir / name).exists()]
@@ -241,7 +243,7 @@ def caption(
 
     network = captioner.load(path)
     tokenizer.check_fits(network.vocabulary_size, network.record.get("vocabulary_hash"))
-    encoder = _encoder_of(network, encoder_name)
+    encoder = _encoder_of(network, encoder_name, path.parent)
     network.check_features(encoder.dimension, encoder.record)
     captions, skipped = {}, {}
     with console.Progress(len(paths), "captions") as progress:
@@ -275,14 +277,19 @@ def _images_of(inputs: Sequence[Path]) -> list[Path]:
     return list(dict.fromkeys(paths))
 
 
-def _encoder_of(network: "Captioner", name: str | None) -> "Encoder":
-    """The encoder a captioner was trained with; `name` for models that carry no record."""
+def _encoder_of(network: "Captioner", name: str | None, folder: Path) -> "Encoder":
+    """The encoder a captioner was trained with; `name` for models that carry no record.
+
+    `folder` is the captioner's: a file of weights may have been copied with it.
+    """
     from captioning import encoders, weights
 
     record = network.record.get("encoder")
     if record and (not name or record.get("file")):
+        if name:
+            record, folder = record | {"file": name}, None
         try:
-            return encoders.from_record(record | ({"file": name} if name else {}))
+            return encoders.from_record(record, beside=folder)
         except (KeyError, TypeError, ValueError) as error:  # a record as untrusted as its file
             raise CaptioningError(
                 f"the captioner's record of its encoder lacks or misnames {error}; name the "

@@ -35,7 +35,8 @@ def fit(
     """Train a compiled model and write `history.csv`, `curves.png` and the state after every epoch.
 
     The order of the data may depend on `train.epoch` alone, which is set here, so that a run that
-    was killed at any moment and resumed ends with the weights of one that was not.
+    was killed at any moment and resumed ends with the weights of one that was not. Two runs in one
+    folder would mix: the caller keeps others out with `files.locked(folder)`.
 
     Args:
         model: compiled and built, with a tracked `loss`.

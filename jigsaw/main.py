@@ -135,7 +135,9 @@ def main() -> None:
     }
     console.note(f"puzzles: {settings['images']} pictures, {len(permutations)} permutations")
     record |= {"settings": settings}
-    console.written(jigsaw.train(data, settings, record, args.output, args.resume))
+    with files.locked(args.output):
+        written = jigsaw.train(data, settings, record, args.output, args.resume)
+    console.written(written)
 
 
 if __name__ == "__main__":

@@ -89,7 +89,7 @@ def share(text: str) -> float:
 def main() -> int:
     arguments = parse_arguments()
 
-    from captioning import packing
+    from captioning import files, packing
 
     settings = packing.Settings(
         arguments.size, arguments.val, arguments.test, arguments.seed, arguments.limit
@@ -100,7 +100,10 @@ def main() -> int:
     else:
         names = packing.find(folder, but=output)
     splits = packing.assign(names, settings)
-    outcome = packing.pack(folder, output, splits, settings, arguments.workers, arguments.strict)
+    with files.locked(output.parent, output.name):
+        outcome = packing.pack(
+            folder, output, splits, settings, arguments.workers, arguments.strict
+        )
     report(outcome, arguments.size)
     console.written([output])
     return console.SOME_SKIPPED if outcome.skipped else console.DONE

@@ -2,13 +2,15 @@
 
     python tests/kill.py                  # before each file operation of each stage
     python tests/kill.py --moments 2      # at two of these moments
-    python tests/kill.py --scripts 20     # the numbered scripts themselves, at 20 random times
+    python tests/kill.py --only main.py   # one stage; those before it run undisturbed
+    python tests/kill.py --scripts 5      # the scripts themselves, each at 5 random times
 
-A stage runs in a forked process on a tiny dataset. At a chosen operation (a file opened for
-writing, moved or removed; a folder made) the process kills itself, interrupts itself as Ctrl-C
-does, or is left without room on the disk. After each, every output must be the old one or a new
-and whole one; run again, resuming where there is something to resume, the stage must end with
-exactly the files of a run that nothing stopped, and no others.
+A stage runs in a forked process on a tiny dataset: those of the pipeline, and the scripts of the
+jigsaw branch. At a chosen operation (a file opened for writing, moved or removed; a folder made)
+the process kills itself, interrupts itself as Ctrl-C does, or is left without room on the disk.
+After each, every output must be the old one or a new and whole one; run again, resuming where
+there is something to resume, the stage must end with exactly the files of a run that nothing
+stopped, and no others.
 """
 
 import argparse
@@ -20,13 +22,16 @@ import itertools
 import json
 import os
 import random
+import re
 import resource
+import runpy
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
+import zipfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -38,12 +43,18 @@ import h5py
 import numpy as np
 from PIL import Image
 
-from captioning import archives, console, encoders, extraction, stages, training
+from captioning import archives, console, encoders, packing, pickles, stages, training
+from jigsaw.hamming_set import maximal_hamming
 
 # All that a stage needs is imported once; no operation of TensorFlow may precede the forks.
-for module in ("decoding", "metrics", "recipes", "contact_sheet"):
-    importlib.import_module(f"captioning.{module}")
+for module in (
+    *(f"captioning.{name}" for name in ("decoding", "metrics", "recipes", "contact_sheet")),
+    "jigsaw.DataGenerator",
+):
+    importlib.import_module(module)
+packing.SAVE_EVERY = 0  # the journal is written after every picture
 
+REPOSITORY = Path(__file__).resolve().parents[1]
 WORK, OLD = Path("work"), b"old"
 OPERATIONS = {"os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.truncate"}
 WAYS = ("kill", "interrupt", "full disk")
@@ -90,6 +101,58 @@ def caption():
     )  # fmt: skip
 
 
+def script(name: str, arguments: list[str]) -> Callable[[], None]:
+    """A stage that runs a script in this process; resuming where there is something to resume."""
+
+    def run_script():
+        sys.argv = [name, *arguments, *resumption(name)]
+        runpy.run_path(str(REPOSITORY / name), run_name="__main__")
+
+    return run_script
+
+
+def resumption(name: str, folder: Path = Path()) -> list[str]:
+    """--resume for a script that takes it and has a state to go on from."""
+    states = {
+        "2_train_IC_model.py": WORK,
+        "jigsaw/main.py": WORK / "pretraining",
+        "jigsaw/Jigsaw_IC_model.py": WORK,
+    }
+    return (
+        ["--resume"] if name in states and (folder / states[name] / training.STATE).exists() else []
+    )
+
+
+PLACES = ["--dataset", "data", "--workdir", "work"]
+PIPELINE: dict[str, list[str]] = {
+    "1_data_preprocessor.py": [*PLACES, "--encoder", "random", "--batch-size", "2"],
+    "2_train_IC_model.py": [*PLACES, "--epochs", "4", "--batch-size", "4"],
+    "3_BLEU.py": PLACES,
+    "4_tokenizer.py": PLACES,
+    "5_test.py": ["data/Images", "--workdir", "work", "--output", "work/captions.png"],
+}
+JIGSAW: dict[str, list[str]] = {
+    "jigsaw/to_hdf5.py": [
+        "--images", "data/Images", "--output", "work/pictures.hdf5", "--size", "51",
+        "--val", "0.2", "--test", "0.2", "--workers", "2",
+    ],
+    "jigsaw/main.py": [
+        "--hdf5", "work/pictures.hdf5", "--permutations", "data/permutations.txt",
+        "--max-hamming-set", "9", "--backbone", "small", "--batch-size", "4", "--epochs", "2",
+        "--output", "work/pretraining",
+    ],
+    "jigsaw/Jigsaw_feature_extraction.py": [
+        "--model", "work/pretraining/model.keras", "--images", "data/Images", "--workdir", "work",
+        "--batch-size", "1",
+    ],
+    "jigsaw/jigsaw_captions.py": PLACES,
+    "jigsaw/Jigsaw_IC_model.py": [*PLACES, "--epochs", "3", "--batch-size", "8"],
+    "jigsaw/Jigsaw_test_bleu.py": PLACES,
+    "jigsaw/Jigsaw_tokenizer.py": PLACES,
+    "jigsaw/Jigsaw_test_images.py": [
+        "data/Images", "--workdir", "work", "--output", "work/captions.png",
+    ],
+}  # fmt: skip
 STAGES: dict[str, Callable] = {
     "1 captions": describe,
     "1 features": extract,
@@ -98,7 +161,8 @@ STAGES: dict[str, Callable] = {
     "3 BLEU": score,
     "5 captions": caption,
 }
-QUICK = ("1 captions", "1 features", "4 tokenizer")  # without TensorFlow
+BRANCHES = (STAGES, {name: script(name, arguments) for name, arguments in JIGSAW.items()})
+QUICK = ("1 captions", "1 features", "4 tokenizer", "jigsaw/to_hdf5.py")  # without TensorFlow
 
 
 def make_dataset(folder: Path, count: int = 20) -> None:
@@ -110,9 +174,11 @@ def make_dataset(folder: Path, count: int = 20) -> None:
         Image.new("RGB", (9, 9), colour).save(folder / "Images" / f"{i:02d}.png")
         rows += [f"{i:02d}.png,A {colour} square", f"{i:02d}.png,Just {colour}"]
     (folder / "captions.txt").write_text("\n".join(rows))
+    np.savetxt(folder / "permutations.txt", maximal_hamming.choose(9), fmt="%d")
 
 
-# What a file holds, apart from dates and durations. Raises anything for one that is not whole.
+# What a file holds, apart from dates, durations and the folder it is in. Raises anything for one
+# that is not whole.
 
 
 def _digest(arrays: Iterable[np.ndarray]) -> str:
@@ -122,13 +188,23 @@ def _digest(arrays: Iterable[np.ndarray]) -> str:
     return digest.hexdigest()
 
 
+def _without_place(text: str) -> str:
+    return re.sub(rf'"[^"]*/{WORK}/', f'"{WORK}/', text)
+
+
+def _of_json(path: Path) -> Any:
+    return _without_place(path.read_text())
+
+
 def _of_keras(path: Path) -> Any:
-    with archives.opened(path, "captioner.json") as (_, record, weights):
+    with zipfile.ZipFile(path) as archive:
+        (name,) = {"captioner.json", "jigsaw.json"} & {*archive.namelist()}
+    with archives.opened(path, name) as (_, record, weights):
         found = []
         weights.visititems(
             lambda _, node: found.append(node[()]) if isinstance(node, h5py.Dataset) else None
         )
-        return record, _digest(found)
+        return _without_place(json.dumps(record)), _digest(found)
 
 
 def _of_state(path: Path) -> Any:
@@ -143,26 +219,44 @@ def _of_table(path: Path) -> Any:
         return [{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(file)]
 
 
+def _of_columns(path: Path) -> Any:
+    return {key: values for key, values in pickles.load(path).items() if key != "seconds"}
+
+
 def _of_picture(path: Path) -> Any:
     with Image.open(path) as image:
         return image.size, _digest([np.asarray(image)])
 
 
-READERS = {".keras": _of_keras, ".npz": _of_state, ".csv": _of_table, ".png": _of_picture}
+READERS = {
+    ".keras": _of_keras, ".npz": _of_state, ".csv": _of_table, ".png": _of_picture,
+    ".json": _of_json, "history.pkl": _of_columns,
+}  # fmt: skip
 
 
 def holdings(folder: Path) -> dict[str, Any]:
-    """Name → what the file holds, of every file but unfinished ones."""
-    return {path.name: _holding(path) for path in folder.iterdir() if not _is_unfinished(path)}
+    """Path in the folder → what the file holds, of every file but unfinished ones."""
+    return {
+        str(path.relative_to(folder)): _holding(path)
+        for path in folder.rglob("*")
+        if path.is_file() and not _is_unfinished(path.relative_to(folder))
+    }
 
 
 def _holding(path: Path) -> Any:
     data = path.read_bytes()
-    return data if data == OLD else READERS.get(path.suffix, Path.read_bytes)(path)
+    reader = READERS.get(path.name) or READERS.get(path.suffix, Path.read_bytes)
+    return data if data == OLD else reader(path)
 
 
 def _is_unfinished(path: Path) -> bool:
-    return path.name.startswith(".") or path.name == extraction.PARTIAL
+    return any(part.startswith(".") or ".partial" in part for part in path.parts)
+
+
+def _unfinished(folder: Path) -> list[str]:
+    """What a stage that ended well should have removed."""
+    paths = (path.relative_to(folder) for path in folder.rglob("*"))
+    return [str(path) for path in paths if _is_unfinished(path)]
 
 
 # Running a stage in a process of its own, and stopping it.
@@ -253,8 +347,10 @@ class Scene:
         """The same with an older file for every output that a stage does not go on from."""
         folder = self.fresh()
         for name in self.outputs:
-            if name != training.STATE and not name.endswith("Images.txt"):
-                (folder / WORK / name).write_bytes(OLD)
+            path = folder / WORK / name
+            if path.name != training.STATE and not name.endswith("Images.txt"):
+                path.parent.mkdir(exist_ok=True)
+                path.write_bytes(OLD)
         return folder
 
     def check(self, folder: Path, may_leave_litter: bool) -> None:
@@ -264,27 +360,32 @@ class Scene:
                 assert held == self.inputs[name], name
             elif held != OLD and not self.is_training:  # which writes a whole file every epoch
                 assert held == self.whole[name], name
-        litter = [p.name for p in (folder / WORK).iterdir() if p.name.startswith(".")]
+        # A lock that Ctrl-C kept from being removed hinders nobody once its process is gone
+        litter = [p for p in (folder / WORK).rglob(".*") if p.suffix != ".lock"]
         assert may_leave_litter or not litter, litter
         code, said = self.stage(folder)
         assert code == 0, said
         end = holdings(folder / WORK)
         differing = [k for k in end | self.whole if end.get(k) != self.whole.get(k)]
         assert not differing, f"{differing} differ at the end"
-        left = [path.name for path in (folder / WORK).iterdir() if _is_unfinished(path)]
+        left = _unfinished(folder / WORK)
         assert not left, left
         shutil.rmtree(folder)
 
 
-def survive(name: str, base: Path, ways: Iterable[str], moments: int | None) -> tuple[int, Path]:
+def survive(
+    name: str, stage: Callable, base: Path, ways: Iterable[str], moments: int | None
+) -> tuple[int, Path]:
     """Stop a stage in each way before each of its file operations, or `moments` times of these.
 
     Returns:
         how often it was stopped, and the folder as it is at the end.
     """
-    stage, counted = STAGES[name], os.memfd_create("operations")
+    counted = os.memfd_create("operations")
     scene = Scene(
-        base, lambda folder: run(stage, folder, lambda _: os.write(counted, b".")), stage is train
+        base,
+        lambda folder: run(stage, folder, lambda _: os.write(counted, b".")),
+        is_training(name),
     )
     total = os.fstat(counted).st_size
     stops = list(itertools.product(ways, range(1, total + 1)))
@@ -300,37 +401,45 @@ def survive(name: str, base: Path, ways: Iterable[str], moments: int | None) -> 
                 raise AssertionError(f"{name}: {way} before operation {number}: {error}") from error
             progress.update()
     kinds = collections.Counter(way for way, _ in stops)
+    if not stops:
+        return 0, scene.end
     counts = ", ".join(f"{kind} {count}" for kind, count in sorted(kinds.items()))
     print(f"{name}: {total} file operations; stopped before one by {counts}: survived", flush=True)
     return len(stops), scene.end
 
 
-SCRIPTS = {
-    "1_data_preprocessor.py": ["--encoder", "random", "--batch-size", "2"],
-    "2_train_IC_model.py": ["--epochs", "4", "--batch-size", "4"],
-    "3_BLEU.py": [],
-    "4_tokenizer.py": [],
-    "5_test.py": ["data/Images", "--output", "work/captions.png"],
-}
+def survive_branch(branch: dict[str, Callable], base: Path, options: argparse.Namespace) -> int:
+    """Stop the stages of a branch one after the other; returns how often."""
+    survived = 0
+    chosen = [name for name in branch if any(part in name for part in options.only or [""])]
+    for name, stage in branch.items():
+        if not chosen:
+            break
+        ways = ()
+        if name == chosen[0]:
+            ways = options.ways
+            chosen.pop(0)
+        moments = options.moments and options.moments * (5 if name in QUICK else 1)
+        count, base = survive(name, stage, base, ways, moments)
+        survived += count
+    return survived
 
 
-def survive_scripts(base: Path, count: int, seed: int) -> int:
-    """Kill the scripts themselves at random times, `count` times in all but for those too late."""
-    times, survived = random.Random(seed), 0
-    for i, (name, arguments) in enumerate(SCRIPTS.items()):
-        command = [
-            sys.executable,
-            Path(__file__).resolve().parents[1] / name,
-            *arguments,
-            "--workdir",
-            WORK,
-        ]
-        command += ["--dataset", "data"] if name != "5_test.py" else []
+def is_training(name: str) -> bool:
+    return any(word in name for word in ("train", "IC_model", "main"))
 
-        def script(folder: Path, after: float | None = None, command=command) -> tuple[int, str]:
-            resume = command[1].name.startswith("2") and (folder / WORK / training.STATE).exists()
+
+def survive_scripts(
+    scripts: dict[str, list[str]], base: Path, count: int, times: random.Random
+) -> int:
+    """Kill each script itself at `count` random times; returns how many were not too late."""
+    survived = 0
+    for name, arguments in scripts.items():
+
+        def run_script(folder: Path, after: float | None = None, command=(name, *arguments)):
             process = subprocess.Popen(
-                [*command, *(["--resume"] if resume else [])],
+                [sys.executable, REPOSITORY / command[0], *command[1:],
+                 *resumption(command[0], folder)],
                 cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
             )  # fmt: skip
             try:
@@ -340,16 +449,16 @@ def survive_scripts(base: Path, count: int, seed: int) -> int:
                 said = process.communicate()[1]
             return process.returncode, said
 
-        scene = Scene(base, script, name.startswith("2"))
+        scene = Scene(base, run_script, is_training(name))
         killed = 0
-        for _ in range(count // len(SCRIPTS) + (i < count % len(SCRIPTS))):
+        for _ in range(count):
             folder = scene.with_old_outputs()
-            code, said = script(folder, times.uniform(0.1, 0.9) * scene.seconds)
+            code, said = run_script(folder, times.uniform(0.1, 0.9) * scene.seconds)
             assert code in (0, -signal.SIGKILL), said
             killed += code != 0
             scene.check(folder, may_leave_litter=True)
         survived += killed
-        print(f"{name}: killed {killed} times within {scene.seconds:.0f} s: survived")
+        print(f"{name}: killed {killed} times within {scene.seconds:.0f} s: survived", flush=True)
         base = scene.end
     return survived
 
@@ -360,21 +469,22 @@ def main() -> None:
         "--moments", type=int, help="of each stage, and five times as many of quick ones"
     )
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=WAYS)
-    parser.add_argument("--scripts", type=int, help="kill the scripts themselves, so often")
+    parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="stages, by part")
+    parser.add_argument("--scripts", type=int, help="kill each script itself, so often")
     parser.add_argument("--seed", type=int, default=0, help="of the random times")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         base = Path(folder, "start")
         make_dataset(base / "data")
         (base / WORK).mkdir()
+        survived = 0
         if arguments.scripts:
-            survived = survive_scripts(base, arguments.scripts, arguments.seed)
+            times = random.Random(arguments.seed)
+            for scripts in (PIPELINE, JIGSAW):
+                survived += survive_scripts(scripts, base, arguments.scripts, times)
         else:
-            survived = 0
-            for name in STAGES:
-                moments = arguments.moments and arguments.moments * (5 if name in QUICK else 1)
-                count, base = survive(name, base, arguments.ways, moments)
-                survived += count
+            for branch in BRANCHES:
+                survived += survive_branch(branch, base, arguments)
         print(f"{survived} stops survived")
 
 

@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import json
+import shutil
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -387,6 +388,35 @@ def test_an_encoder_s_file_must_be_the_one_it_was(google_checkpoint, google_vari
         part.unlink()
     with pytest.raises(CaptioningError, match=r"is gone: .*model\.ckpt-1.*--encoder"):
         encoders.from_record(encoder.record)
+
+
+@pytest.mark.parametrize("recorded", ["/gone/{}", r"C:\gone\{}", "/gone/{}.index"])
+def test_a_file_is_also_looked_for_beside_the_captioner(
+    google_checkpoint, google_variables, tmp_path, recorded
+):
+    record = encoders.load(google_checkpoint).record
+    record |= {"file": recorded.format(google_checkpoint.name)}
+    for part in google_checkpoint.parent.iterdir():
+        shutil.copy(part, tmp_path)
+    again = encoders.from_record(record, beside=tmp_path)
+    assert again.record["file"].startswith(str(tmp_path))
+    assert again.record["sha256"] == record["sha256"]
+    with pytest.raises(CaptioningError) as error:
+        encoders.from_record(record, beside=tmp_path / "elsewhere")
+    assert record["file"] in str(error.value)
+    assert str(tmp_path / "elsewhere" / google_checkpoint.name) in str(error.value)
+    save_variables(google_variables | {"global_step": np.int64(8)}, tmp_path / "ckpt")
+    stranger = record | {"file": "/gone/ckpt"}
+    with pytest.raises(CaptioningError, match=rf"has changed: .*{tmp_path / 'ckpt'}"):
+        encoders.from_record(stranger, beside=tmp_path)
+    # Where there are both, the one that it was
+    both = record | {"file": str(tmp_path / "ckpt")}
+    (tmp_path / "copied").mkdir()
+    for part in google_checkpoint.parent.iterdir():
+        new = part.name.replace(google_checkpoint.name, "ckpt")
+        shutil.copy(part, tmp_path / "copied" / new)
+    again = encoders.from_record(both, beside=tmp_path / "copied")
+    assert again.record["file"] == str(tmp_path / "copied" / "ckpt")
 
 
 def test_neither_name_nor_file():

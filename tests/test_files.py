@@ -1,6 +1,9 @@
 """Atomic writing."""
 
+import contextlib
 import errno
+import fcntl
+import platform
 import subprocess
 import sys
 
@@ -48,6 +51,82 @@ def test_temporaries_of_other_machines_and_other_programs_stay(tmp_path):
         (tmp_path / name).touch()
     files.write_text(tmp_path / "a.txt", "new")
     assert {p.name for p in tmp_path.iterdir()} == {"a.txt", *others}
+
+
+# Locks
+
+
+HOLDER = """
+import sys, time
+from captioning import files
+with files.locked(*sys.argv[1:]):
+    print("locked", flush=True)
+    time.sleep(600)
+"""
+
+
+@contextlib.contextmanager
+def another_run(*arguments):
+    """A process that has the lock; killed in the end."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, *arguments], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stdout.readline() == "locked\n"
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_a_folder_is_for_one_run_until_that_ends_however(tmp_path):
+    folder = tmp_path / "work"
+    with another_run(folder) as process:
+        holder = f"process {process.pid} on {platform.node()}"
+        for _ in range(2):
+            refused = pytest.raises(CaptioningError, match=rf"{folder} for .*{holder}")
+            with refused, files.locked(folder):
+                raise AssertionError
+        with files.locked(folder, "a.hdf5"), files.locked(tmp_path):  # other work
+            pass
+        refused = pytest.raises(CaptioningError, match=r"a\.hdf5 for this run alone")
+        with another_run(folder, "a.hdf5"), refused, files.locked(folder, "a.hdf5"):
+            raise AssertionError
+    assert {path.name for path in folder.iterdir()} == {".a.hdf5.lock", ".run.lock"}  # by kills
+    for name in ("", "a.hdf5"):
+        with pytest.raises(KeyboardInterrupt), files.locked(folder, name):
+            raise KeyboardInterrupt
+    assert not list(folder.iterdir())
+
+
+def test_a_lock_removed_by_its_last_holder_is_not_taken_for_one(tmp_path, monkeypatch):
+    """Between opening and locking, the holder ends and a third run makes a file of its own."""
+
+    def late(descriptor, flags, take=fcntl.flock):
+        monkeypatch.setattr(fcntl, "flock", take)
+        (tmp_path / ".run.lock").unlink()
+        stack.enter_context(another_run(tmp_path))
+        take(descriptor, flags)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    refused = pytest.raises(CaptioningError, match="for this run alone")
+    with contextlib.ExitStack() as stack, refused, files.locked(tmp_path):
+        raise AssertionError
+
+
+def test_where_there_are_no_locks_work_goes_on_without(tmp_path, monkeypatch):
+    def unsupported(descriptor, flags):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    (tmp_path / "link").mkdir()
+    (tmp_path / "precious").write_text("kept")
+    (tmp_path / "link" / ".run.lock").symlink_to(tmp_path / "precious")
+    with files.locked(tmp_path / "link"), files.locked(tmp_path / "link"):
+        assert (tmp_path / "precious").read_text() == "kept"
+    monkeypatch.setattr(fcntl, "flock", unsupported)
+    (tmp_path / "plain").mkdir()
+    with files.locked(tmp_path / "plain"), files.locked(tmp_path / "plain"):
+        assert not list((tmp_path / "plain").iterdir())
 
 
 @pytest.mark.parametrize("name", ["x" * 250 + ".png", "🐕" * 62 + ".png"])

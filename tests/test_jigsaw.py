@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from captioning import encoders, hdf5, jigsaw, training
+from captioning import encoders, files, hdf5, jigsaw, training
 from captioning.errors import CaptioningError
 from jigsaw.DataGenerator import DataGenerator
 from jigsaw.hamming_set import maximal_hamming
@@ -439,17 +439,22 @@ def test_the_whole_branch_from_puzzles_to_a_caption(here, puzzles, tiny, tmp_pat
     dataset = ["--dataset", tiny]
     here("jigsaw/main.py", *puzzles, "--epochs", "0")  # jigsaw_work/ is the default everywhere
     here("jigsaw/jigsaw_captions.py", *dataset)
-    here(
+    extraction = [
         "jigsaw/Jigsaw_feature_extraction.py", "--model", "jigsaw_work/pretraining/model.keras",
         "--images", tiny / "Flicker8k_Dataset",
-    )  # fmt: skip
+    ]  # fmt: skip
+    here(*extraction)
     record = json.loads(Path("jigsaw_work/features.json").read_text())
     assert (record["images"], record["dimension"]) == (24, 1024)
     assert record["encoder"]["mode"] == "full"
     told = here("jigsaw/Jigsaw_IC_model.py", *dataset, "--epochs", "2")
     assert "epoch 2/2" in told
-    here("jigsaw/Jigsaw_tokenizer.py", *dataset)
-    told = here("jigsaw/Jigsaw_test_bleu.py", *dataset)
+    with files.locked("jigsaw_work"):  # what only reads, or writes at once, does not mind
+        for command in (extraction, ["jigsaw/Jigsaw_IC_model.py", *dataset]):
+            told = here(*command, code=1)
+            assert "error: expected jigsaw_work for this run alone" in told
+        here("jigsaw/Jigsaw_tokenizer.py", *dataset)
+        told = here("jigsaw/Jigsaw_test_bleu.py", *dataset)
     assert told.count("BLEU-4") == 2
     captions = json.loads(Path("jigsaw_work/captions-test.json").read_text())
     assert len(captions) == 4
@@ -459,9 +464,22 @@ def test_the_whole_branch_from_puzzles_to_a_caption(here, puzzles, tiny, tmp_pat
         assert len(said) == 24
         for key, caption in captions.items():
             assert said[str(tiny / "Flicker8k_Dataset" / f"{key}.jpg")] == caption
-    Path("jigsaw_work/pretraining/model.keras").unlink()
-    told = here("jigsaw/Jigsaw_test_images.py", tiny / "Flicker8k_Dataset", code=1)
-    assert "model.keras" in told
+    Path("jigsaw_work/pretraining/model.keras").rename("shipped.keras")
+    shutil.move("jigsaw_work", "shipped")  # to another machine, as it were
+    command = "5_test.py", "--workdir", "shipped", tiny / "Flicker8k_Dataset"
+    told = here(*command, code=1)
+    for place in ("jigsaw_work/pretraining", "shipped"):
+        assert str(tmp_path / place / "model.keras") in told
+    shutil.move("shipped.keras", "shipped/model.keras")
+    assert [line for line in here(*command).splitlines() if "\t" in line] == [
+        f"{path}\t{caption}" for path, caption in said.items()
+    ]
+
+
+def test_two_runs_do_not_mix(here, puzzles, tmp_path):
+    with files.locked(tmp_path / "output"):
+        told = here("jigsaw/main.py", *puzzles, "--output", tmp_path / "output", code=1)
+    assert f"expected {tmp_path / 'output'} for this run alone" in told
 
 
 def test_mistakes_get_one_sentence(here, puzzles, tmp_path):

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from captioning import hdf5, images, packing
+from captioning import files, hdf5, images, packing
 from captioning.errors import CaptioningError
 
 SCRIPT = "jigsaw/to_hdf5.py"
@@ -337,6 +337,7 @@ def test_a_kill_while_the_file_becomes_hdf5_loses_nothing(folder, whole, tmp_pat
     _, errors = again.communicate()
     assert ("nothing to do" if stop == "after" else "behind its first 32 files") in errors
     assert output.read_bytes() == whole
+    assert [path.name for path in tmp_path.iterdir()] == ["all.hdf5"]
 
 
 def test_kills_at_random_moments_lose_nothing(folder, whole, tmp_path):
@@ -372,6 +373,15 @@ def test_ctrl_c_goes_on_where_it_stopped(folder, whole, tmp_path):
     _, errors = start(folder, output).communicate()
     assert "going on with" in errors
     assert output.read_bytes() == whole
+
+
+def test_two_runs_do_not_mix(folder, whole, tmp_path, script):
+    output = tmp_path / "all.hdf5"
+    command = (SCRIPT, "--images", folder, "--output", output, "--size", SIZE)
+    with files.locked(tmp_path, "all.hdf5"):
+        done = script(*command, cwd=tmp_path, check=1)
+    assert f"error: expected {output} for this run alone" in done.stderr
+    assert not list(tmp_path.iterdir())
 
 
 def test_another_setting_starts_anew(folder, whole, tmp_path, monkeypatch, capsys):
