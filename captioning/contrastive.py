@@ -31,7 +31,7 @@ from captioning import images as files_of
 from captioning.errors import CaptioningError
 from captioning.tokenizer import Tokenizer
 
-MODEL = "model.keras"
+ENCODER = "encoder.weights.h5"
 WORDS = 1000  # most frequent content words of the captions, which image-text predicts
 
 
@@ -445,8 +445,8 @@ def prepare(
         score = _neighbours(pairs)
     else:
         pictures, score = _resized(images[:1000], trunk.size), None
-    probe = Probe(pictures, trunk, settings["precision"], settings["probe_every"], score)
-    return Run(model, trunk, data, validation, probe)
+    looks = Probe(pictures, trunk, settings["precision"], settings["probe_every"], score)
+    return Run(model, trunk, data, validation, looks)
 
 
 def _dev_pictures(pairs: Pairs, size: int) -> np.ndarray:
@@ -472,7 +472,7 @@ def _neighbours(pairs: Pairs) -> Callable[[np.ndarray], float]:
 
 
 def train(run: Run, settings: dict, folder: Path, resume: bool = False) -> list[Path]:
-    """Train, and keep the trunk as an encoder: a file of `trunks.save`, `MODEL` in `folder`.
+    """Train, and keep the trunk as an encoder: a file of `trunks.save`, `ENCODER` in `folder`.
 
     AdamW with weight decay on the kernels alone; the rate rises over the first twentieth of the
     batches and falls as half a cosine.
@@ -495,7 +495,7 @@ def train(run: Run, settings: dict, folder: Path, resume: bool = False) -> list[
     optimizer.build(model.trainable_variables)
 
     def keep(row: dict) -> Path:
-        return trunks.save(folder / MODEL, taught(model, run.trunk), {"settings": settings} | row)
+        return trunks.save(folder / ENCODER, taught(model, run.trunk), {"settings": settings} | row)
 
     training.fit(
         model,
@@ -508,7 +508,7 @@ def train(run: Run, settings: dict, folder: Path, resume: bool = False) -> list[
         callbacks=[run.probe],
         resume=resume,
     )
-    return [folder / MODEL, folder / training.HISTORY, folder / training.CURVES]
+    return [folder / ENCODER, folder / training.HISTORY, folder / training.CURVES]
 
 
 def taught(model: Method, trunk: trunks.Trunk) -> trunks.Trunk:

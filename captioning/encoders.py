@@ -71,8 +71,8 @@ def load(
     Args:
         name_or_file: one of `weights.NAMES` (downloaded once), or a file: PyTorch's `.ckpt`,
             `.pth` and `.pth.tar`, a TensorFlow checkpoint (prefix, `.index` or folder), the
-            `.weights.h5` of `networks.resnet50`, the `.h5` of `keras.applications.ResNet50`, or
-            the `.keras` of `contrastive/main.py` or `jigsaw/main.py` (see `of_jigsaw`).
+            `.weights.h5` of `contrastive/main.py` or `networks.resnet50`, the `.h5` of
+            `keras.applications.ResNet50`, or the `.keras` of `jigsaw/main.py` (see `of_jigsaw`).
         preprocessing: a name of `weights.PREPROCESSINGS`; None is that of the source.
         precision: one of `PRECISIONS`; bfloat16 is twice as fast where the processor has it, and
             its features differ by less than 1 %.
@@ -82,7 +82,7 @@ def load(
         CaptioningError: if the weights cannot be had, or are not exactly those of the network.
     """
     name = os.fspath(name_or_file)
-    if name.endswith(".keras") and not trunks.record_of(_existing(name)):
+    if name.endswith(".keras"):
         if preprocessing:
             raise CaptioningError(
                 f"{name} is a jigsaw network, which standardises its input itself; leave "

@@ -7,6 +7,7 @@ torchvision's `layer1.0.conv1` is the layer `layer1_0_conv1` here, on all backen
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 
 import keras
@@ -194,10 +195,11 @@ def parameters(trunk: keras.Model) -> dict[str, np.ndarray]:
     return {v.path: keras.ops.convert_to_numpy(v) for v in trunk.variables}
 
 
-def parameter_shapes(folded: keras.Model) -> dict[str, tuple[int, ...]]:
+@functools.cache
+def parameter_shapes(backbone: str) -> dict[str, tuple[int, ...]]:
     """Names and shapes of what `fold` needs: those of `parameters` of the unfolded trunk."""
     shapes = {}
-    for layer in convolutions(folded):
+    for layer in convolutions(BACKBONES[backbone](folded=True)):
         shapes[f"{layer.name}/kernel"] = tuple(layer.kernel.shape)
         for kind in ("gamma", "beta", "moving_mean", "moving_variance"):
             shapes[f"{norm_name(layer.name)}/{kind}"] = (layer.filters,)
@@ -212,7 +214,7 @@ def fold(values: dict[str, np.ndarray], folded: keras.Model) -> None:
     section 3.2).
 
     Args:
-        values: arrays under the names, and of the shapes, of `parameter_shapes(folded)`.
+        values: arrays under the names, and of the shapes, of `parameter_shapes`.
     """
     for layer in convolutions(folded):
         gamma, beta, mean, variance = (

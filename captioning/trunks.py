@@ -2,6 +2,7 @@
 
 import dataclasses
 import fnmatch
+import json
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -10,10 +11,10 @@ import h5py
 import keras
 import numpy as np
 
-from captioning import archives, checkpoints, networks, pickles, weights
+from captioning import archives, checkpoints, files, networks, pickles, weights
 from captioning.errors import CaptioningError
 
-_RECORD = "encoder.json"  # a member of the .keras archive
+_RECORD = "encoder"  # an attribute of the HDF5 file, JSON
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +69,7 @@ def random(seed: int) -> Trunk:
     """
     generator = np.random.default_rng(seed)
     values = {}
-    for path, shape in networks.parameter_shapes(networks.resnet50(folded=True)).items():
+    for path, shape in networks.parameter_shapes("resnet50").items():
         if path.endswith("/kernel"):
             height, width, channels, filters = shape
             values[path] = generator.standard_normal(shape, np.float32)
@@ -83,18 +84,20 @@ def read(path: Path) -> Trunk:
     """The trunk in a file of weights.
 
     Args:
-        path: PyTorch's `.ckpt`, `.pth` and `.pth.tar`, a TensorFlow checkpoint, the `.weights.h5`
-            of `networks.resnet50`, or the `.keras` of `save`.
+        path: PyTorch's `.ckpt`, `.pth` and `.pth.tar`, a TensorFlow checkpoint, or a `.weights.h5`
+            of `save` or of Keras, of `networks.resnet50`.
 
     Raises:
         CaptioningError: if the file is damaged, or does not hold exactly such a trunk.
     """
-    if path.suffix == ".keras":
-        return _pretrained(path)
     if path.suffix == ".h5":
+        with pickles.refusing(path, "the weights of an encoder"), h5py.File(path) as file:
+            archives.refuse_traps(path, file)
+            if _RECORD in file.attrs:
+                return _saved(path, file)
         return Trunk(_own(path))
     framework, tensors = checkpoints.read(path)
-    shapes = networks.parameter_shapes(networks.resnet50(folded=True))
+    shapes = networks.parameter_shapes("resnet50")
     if framework == "torch":
         return Trunk(_torchvision(tensors, shapes, path))
     values = _google(tensors, shapes, path)
@@ -102,52 +105,49 @@ def read(path: Path) -> Trunk:
 
 
 def save(path: str | os.PathLike, trunk: Trunk, record: dict, half: bool = False) -> Path:
-    """Write a trunk as a `.keras` file, with a record of how it was made.
+    """Write a trunk as HDF5: an array for each parameter, under its name.
 
     Args:
-        half: in 16-bit floats, which halves the file; see `_pretrained` for what it costs.
+        path: ends in `.weights.h5`.
+        record: how it was made, JSON-able; stands in the file with what `Trunk` says.
+        half: in 16-bit floats: half the size, and features that differ by about a thousandth.
     """
-    network = trunk._build(trunk.size, False, "float16" if half else None)
-    for variable in network.variables:
-        variable.assign(trunk.values[variable.path])
     description = dataclasses.asdict(dataclasses.replace(trunk, values={}))
     del description["values"]
-    return archives.save(path, network, _RECORD, record | description)
+    with files.atomic(path) as temporary, h5py.File(temporary, "w") as file:
+        file.attrs[_RECORD] = json.dumps(record | description)
+        for name, values in trunk.values.items():
+            file[name] = values.astype(np.float16 if half else np.float32)
+    return Path(path)
 
 
 def record_of(path: Path) -> dict:
-    """What the `.keras` file of a trunk says of it; {} for other files."""
-    with (
-        pickles.refusing(path, "an encoder in a .keras file"),
-        archives.opened(path, _RECORD) as (_, record, _),
-    ):
-        return record
+    """What `save` wrote about a trunk besides its weights; {} for other files."""
+    if path.suffix != ".h5":
+        return {}
+    with pickles.refusing(path, "the weights of an encoder"), h5py.File(path) as file:
+        return json.loads(file.attrs.get(_RECORD, "{}"))
 
 
-def _pretrained(path: Path) -> Trunk:
-    with (
-        pickles.refusing(path, "an encoder trained by contrastive/main.py"),
-        archives.opened(path, _RECORD) as (_, record, arrays),
+def _saved(path: Path, file: h5py.File) -> Trunk:
+    record = json.loads(file.attrs[_RECORD])
+    backbone, size = record.get("backbone"), record.get("size")
+    if (
+        backbone not in networks.BACKBONES
+        or type(size) is not int
+        or not 32 <= size <= 1024
+        or record.get("preprocessing") not in weights.PREPROCESSINGS
+        or record.get("pool_padding") not in ("torch", "same")
     ):
-        size, backbone = record.get("size"), record.get("backbone")
-        if (
-            backbone not in networks.BACKBONES
-            or type(size) is not int
-            or not 32 <= size <= 1024
-            or record.get("preprocessing") not in weights.PREPROCESSINGS
-            or record.get("pool_padding") not in ("torch", "same")
-        ):
-            raise ValueError("it carries no record of one")
-        network = networks.BACKBONES[backbone](size, record["pool_padding"])
-        found = []
-        arrays.visititems(
-            lambda _, node: found.append(node.shape) if isinstance(node, h5py.Dataset) else None
+        raise ValueError("its record describes none")
+    tensors = {}
+    file.visititems(
+        lambda name, node: (
+            tensors.update({name: node[()]}) if isinstance(node, h5py.Dataset) else None
         )
-        # Keras passes over what it does not look for
-        if sorted(found) != sorted(tuple(variable.shape) for variable in network.weights):
-            raise ValueError(f"its arrays are not those of {backbone}")
-        network.load_weights(path)
-    values = networks.parameters(network)
+    )
+    _check(tensors, networks.parameter_shapes(backbone), "", path)
+    values = {name: array.astype(np.float32) for name, array in tensors.items()}
     return Trunk(values, backbone, size, record["preprocessing"], record["pool_padding"])
 
 

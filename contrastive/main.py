@@ -3,16 +3,16 @@
     python contrastive/main.py --hdf5 train.hdf5 --backbone small --size 64 --epochs 100 \\
         --precision bfloat16 --dataset ~/flickr8k
     python contrastive/main.py --hdf5 train.hdf5 --backbone small --size 64 --epochs 40 \\
-        --method image-text --dataset ~/flickr8k --init contrastive_work/model.keras \\
+        --method image-text --dataset ~/flickr8k --init contrastive_work/encoder.weights.h5 \\
         --output image_text_work
     python contrastive/main.py --hdf5 photos.hdf5 --init simclr --size 160 --epochs 20
 
 `simclr` looks at pictures alone; with --dataset, captions only tell how good its features are.
 `image-text` learns from the captions of the train split. Make the HDF5 file with
 jigsaw/to_hdf5.py (--val 0 --test 0 uses every picture). Use what was learned by
-1_data_preprocessor.py --encoder contrastive_work/model.keras.
+1_data_preprocessor.py --encoder contrastive_work/encoder.weights.h5.
 
-Files: model.keras (the encoder), history.csv, curves.png, training-state.npz (for --resume).
+Files: encoder.weights.h5, history.csv, curves.png, training-state.npz (for --resume).
 """
 
 import argparse
@@ -145,7 +145,7 @@ def main() -> None:
     args = arguments()
     console.announce_device()
 
-    from captioning import contrastive, hdf5, stages
+    from captioning import contrastive, files, hdf5, stages
 
     images = hdf5.Images(args.hdf5, "train_img")
     held_out = hdf5.Images(args.hdf5, "val_img")
@@ -170,7 +170,9 @@ def main() -> None:
         f"{args.method}: {len(run.data.rows)} pictures, views of {args.size} pixels, "
         f"{trunk.backbone}, {len(run.data)} batches an epoch"
     )
-    console.written(contrastive.train(run, settings, args.output, args.resume))
+    with files.locked(args.output):
+        written = contrastive.train(run, settings, args.output, args.resume)
+    console.written(written)
 
 
 if __name__ == "__main__":
