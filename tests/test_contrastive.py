@@ -1,0 +1,294 @@
+"""Pretraining: the objectives against direct computations, training that resumes, the script."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+from conftest import REPOSITORY
+from keras import ops
+
+from captioning import contrastive, encoders, hdf5, networks, training, trunks, views
+from captioning.errors import CaptioningError
+
+SETTINGS = {
+    "method": "simclr", "size": 32, "epochs": 3, "batch_size": 8, "learning_rate": 1e-3,
+    "weight_decay": 1e-4, "temperature": 0.2, "colour": 0.5, "gray": 0.2, "least_area": 0.2,
+    "precision": "float32", "probe_every": 2, "seed": 0,
+}  # fmt: skip
+
+
+def direct_nt_xent(z: np.ndarray, temperature: float) -> np.ndarray:
+    """Equation 1 of the paper, pair by pair, in double precision."""
+    z = z / np.linalg.norm(z, axis=1, keepdims=True)
+    n = len(z) // 2
+    losses = []
+    for i in range(2 * n):
+        others = [k for k in range(2 * n) if k != i]
+        similar = {k: np.exp(z[i] @ z[k] / temperature) for k in others}
+        losses.append(-np.log(similar[(i + n) % (2 * n)] / sum(similar.values())))
+    return np.array(losses)
+
+
+@pytest.mark.parametrize("temperature", [0.1, 0.5])
+def test_nt_xent_and_its_gradient_are_those_of_the_paper(temperature):
+    import tensorflow as tf
+
+    z = np.random.default_rng(0).normal(size=(12, 5))
+    variable = tf.Variable(z, dtype="float32")
+    with tf.GradientTape() as tape:
+        losses, correct = contrastive.nt_xent(variable, temperature)
+        mean = ops.mean(losses)
+    np.testing.assert_allclose(losses, direct_nt_xent(z, temperature), rtol=1e-5)
+    gradient = np.zeros_like(z)
+    for place in np.ndindex(*z.shape):  # central differences
+        step = np.zeros_like(z)
+        step[place] = 1e-5
+        up, down = (direct_nt_xent(z + s, temperature).mean() for s in (step, -step))
+        gradient[place] = (up - down) / 2e-5
+    np.testing.assert_allclose(tape.gradient(mean, variable), gradient, atol=1e-5)
+    unit = z / np.linalg.norm(z, axis=1, keepdims=True)
+    nearest = (unit @ unit.T - 9 * np.eye(12)).argmax(axis=1)
+    np.testing.assert_array_equal(correct, nearest == np.roll(np.arange(12), 6))
+
+
+def test_clip_loss_is_cross_entropy_both_ways():
+    rng = np.random.default_rng(1)
+    images, texts = rng.normal(size=(2, 6, 4))
+    losses, correct = contrastive.clip_loss(images, texts, 0.3)
+    a, b = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (images, texts))
+    logits = a @ b.T / 0.3
+    expected = [
+        np.log(np.exp(way).sum(axis=1)) - np.diag(way) for way in (logits, logits.T)
+    ]  # fmt: skip
+    np.testing.assert_allclose(losses, np.concatenate(expected), rtol=1e-5)
+    hits = [way.argmax(axis=1) == np.arange(6) for way in (logits, logits.T)]
+    np.testing.assert_array_equal(correct, np.concatenate(hits))
+
+
+def test_word_loss_is_the_cross_entropy_with_the_shares_of_the_words():
+    captions = [["red dog", "dog runs"], ["blue sky", "nothing known"]]
+    shares = contrastive.word_shares(captions, ["dog", "red", "blue"])
+    np.testing.assert_allclose(shares, [[2 / 3, 1 / 3, 0], [0, 0, 1]], rtol=1e-6)
+    model = contrastive.ImageText(networks.small(32), "imagenet", 0.2, 3, 10)
+    scores = np.array([[1.0, 2.0, 3.0], [0.5, 0.0, -1.0]])
+    same = np.eye(2, 4, dtype="float32")
+    loss, reported = model.objective(
+        {"words": ops.cast(scores, "float32"), "targets": shares, "images": same, "texts": same}
+    )
+    log_chances = scores - np.log(np.exp(scores).sum(axis=1, keepdims=True))
+    expected = -(shares * log_chances).sum(axis=1).mean()
+    assert float(reported["word_loss"]) == pytest.approx(expected, rel=1e-5)
+    apart = np.log(1 + np.exp(-1 / 0.2))  # of pairs that are one, and at right angles to others
+    assert float(loss) == pytest.approx(expected + apart, rel=1e-4)
+
+
+def test_deviation_and_rank_tell_learning_from_collapse():
+    rng = np.random.default_rng(0)
+    spread = rng.normal(size=(2000, 16)).astype("float32")
+    collapsed = 1 + 1e-4 * spread
+    assert float(contrastive.deviation(spread)) == pytest.approx(1, abs=0.02)
+    assert float(contrastive.deviation(collapsed)) < 0.01
+    assert contrastive.effective_rank(spread) == pytest.approx(16, abs=0.1)
+    line = spread[:, :1] * np.arange(1, 17)
+    assert contrastive.effective_rank(line) == pytest.approx(1, abs=0.01)
+
+
+@pytest.fixture(scope="module")
+def pictures() -> np.ndarray:
+    """Smooth shades, uint8 (26, 48, 48, 3): three batches of 8 and two that wait."""
+    rough = np.random.default_rng(0).random((26, 3, 3, 3))
+    numbers = {"box": np.tile(np.float32([0, 0, 1, 1]), (26, 1)),
+               "colour": np.tile(np.eye(3, dtype="float32"), (26, 1, 1)),
+               "gray": np.zeros(26, "float32"), "blur": np.zeros(26, "float32")}  # fmt: skip
+    return np.uint8(255 * ops.convert_to_numpy(views.apply(255 * rough, numbers, 48)))
+
+
+@pytest.fixture(scope="module")
+def file(pictures, tmp_path_factory):
+    path = tmp_path_factory.mktemp("pictures") / "pictures.hdf5"
+    writer = hdf5.ImageWriter(path, 48)
+    for picture in pictures:
+        writer.append("train_img", picture)
+    names = [b"%03d.jpg" % i for i in range(len(pictures))]
+    writer.finish({"train_names": names, "val_names": [], "test_names": []}, {})
+    writer.close()
+    return path
+
+
+def test_a_batch_depends_on_seed_epoch_and_index_alone(pictures):
+    def batches(epoch, seed=0, fixed=False):
+        data = contrastive.Views(pictures, views.Augmentation(), 2, 8, seed, fixed=fixed)
+        data.epoch = epoch
+        assert len(data) == 3
+        return [data[i][0] for i in reversed(range(3))][::-1]
+
+    first, again, later, other = batches(1), batches(1), batches(2), batches(1, seed=1)
+    for a, b, c, d in zip(first, again, later, other, strict=True):
+        np.testing.assert_array_equal(a["pixels"], b["pixels"])
+        np.testing.assert_array_equal(a["view1"]["box"], b["view1"]["box"])
+        assert (a["view0"]["box"] != a["view1"]["box"]).any()
+        for changed in (c, d):
+            assert (a["pixels"] != changed["pixels"]).any()
+            assert (a["view0"]["box"] != changed["view0"]["box"]).any()
+    seen = np.concatenate([batch["pixels"] for batch in first])
+    assert len(np.unique(seen.reshape(24, -1), axis=0)) == 24
+    for a, b in zip(batches(1, fixed=True), batches(2, fixed=True), strict=True):
+        np.testing.assert_array_equal(a["view0"]["colour"], b["view0"]["colour"])
+
+
+def test_captioned_views_bring_one_caption_and_the_words_of_all(pictures):
+    from captioning.tokenizer import Tokenizer
+
+    captions = [[f"red number{i}", f"blue thing number{i} here"] for i in "abcdefgh"]
+    tokenizer = Tokenizer()
+    tokenizer.fit_on_texts(text for group in captions for text in group)
+    rows = np.arange(10, 18)
+    data = contrastive.CaptionedViews(
+        pictures, views.Augmentation(), 1, 8, 0,
+        rows=rows, captions=captions, words=["red", "thing"], tokenizer=tokenizer,
+    )  # fmt: skip
+    chosen = set()
+    for data.epoch in range(8):
+        (batch,) = data[0]
+        for pixels, ids, shares in zip(
+            batch["pixels"], batch["caption"], batch["words"], strict=True
+        ):
+            row = next(i for i in rows if (pictures[i] == pixels).all()) - 10
+            said = " ".join(tokenizer.index_word[i] for i in ids if i)
+            assert said in captions[row]
+            np.testing.assert_allclose(shares, [0.5, 0.5])
+            chosen.add(said)
+    assert len(chosen) > 12
+
+
+def run(images, folder, resume=False, hook=None, **changes):
+    settings = SETTINGS | changes
+    trunk = contrastive.start(None, "small", 48, settings["seed"])
+    prepared = contrastive.prepare(trunk, images, images[:0], None, settings)
+    if hook:
+        prepared.probe.on_train_batch_begin = hook
+    contrastive.train(prepared, settings, folder, resume)
+    return trunks.read(folder / contrastive.ENCODER)
+
+
+def test_an_interrupted_run_ends_with_the_weights_of_one_that_was_not(pictures, tmp_path):
+    class Killed(Exception):
+        pass
+
+    batches = iter(range(100))
+
+    def killed(batch, logs=None):
+        if next(batches) == 7:  # in the middle of the third epoch
+            raise Killed
+
+    whole = run(pictures, tmp_path / "whole")
+    with pytest.raises(Killed):
+        run(pictures, tmp_path / "parts", hook=killed)
+    parts = run(pictures, tmp_path / "parts", resume=True)
+    for name, values in whole.values.items():
+        np.testing.assert_array_equal(parts.values[name], values)
+    tables = []
+    for folder in ("whole", "parts"):
+        with open(tmp_path / folder / training.HISTORY, newline="") as table:
+            tables.append([{k: v for k, v in row.items() if k != "seconds"}
+                           for row in csv.DictReader(table)])  # fmt: skip
+    assert tables[0] == tables[1]
+    assert [row["rank"] == "nan" for row in tables[0]] == [True, False, False]
+    assert float(tables[0][-1]["rank"]) > 1
+
+
+def test_what_was_learned_is_an_encoder(pictures, tmp_path):
+    trunk = run(pictures, tmp_path, epochs=1)
+    encoder = encoders.load(tmp_path / contrastive.ENCODER)
+    assert (encoder.size, encoder.dimension) == (48, 512)
+    again = encoders.from_record(json.loads(json.dumps(encoder.record)))
+    features = encoder.extract(pictures[:4])
+    np.testing.assert_array_equal(again.extract(pictures[:4]), features)
+    network = trunk.trainable(48)  # not folded: the same features by another way
+    how = encoders.weights.PREPROCESSINGS["imagenet"]
+    direct = network(pictures[:4] * np.float32(how.scale) + np.float32(how.shift), training=False)
+    np.testing.assert_allclose(features, direct, atol=1e-4 * features.std())
+    started = contrastive.start(str(tmp_path / contrastive.ENCODER), None, 64, 0)
+    assert (started.backbone, started.size) == ("small", 64)
+    for name, values in trunk.values.items():
+        np.testing.assert_array_equal(started.values[name], values)
+
+
+def test_init_of_another_backbone_is_refused(pictures, tmp_path):
+    trunks.save(tmp_path / "encoder.weights.h5", trunks.untrained("small", 48), {})
+    with pytest.raises(CaptioningError, match=r"expected weights of resnet50 .* those of small"):
+        contrastive.start(str(tmp_path / "encoder.weights.h5"), "resnet50", 64, 0)
+
+
+LOSSES = """
+import json, sys
+import numpy as np
+from captioning import contrastive, trunks, views
+trunk = trunks.read(__import__("pathlib").Path(sys.argv[1]))
+pixels = np.load(sys.argv[2])
+settings = json.loads(sys.argv[3])
+model = contrastive.SimCLR(trunk.trainable(32), "imagenet", 0.2)
+data = contrastive.Views(pixels, views.Augmentation(), 2, 8, 0)
+model(data[0][0])
+rng = np.random.default_rng(0)
+for variable in model.head.variables:
+    if "moving" not in variable.path:
+        variable.assign(rng.normal(size=variable.shape, scale=0.3))
+outputs = model(data[0][0], training=True)
+print(json.dumps([float(model.compute_loss(y_pred=outputs)), float(outputs["features"][3, 5])]))
+"""
+
+
+def test_other_backends_compute_the_same_loss(pictures, tmp_path):
+    pytest.importorskip("torch", reason="PyTorch, the other backend, is not installed")
+    keras.utils.set_random_seed(0)
+    trunks.save(tmp_path / "trunk.weights.h5", trunks.untrained("small", 48), {})
+    np.save(tmp_path / "pixels.npy", pictures)
+    losses = {}
+    for backend in ("tensorflow", "torch"):
+        done = subprocess.run(
+            [sys.executable, "-c", LOSSES, tmp_path / "trunk.weights.h5", tmp_path / "pixels.npy",
+             json.dumps(SETTINGS)],
+            capture_output=True, text=True, cwd=REPOSITORY,
+            env=os.environ | {"KERAS_BACKEND": backend}, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        losses[backend] = json.loads(done.stdout.splitlines()[-1])
+    np.testing.assert_allclose(losses["torch"], losses["tensorflow"], rtol=1e-4)
+
+
+def test_the_script_learns_from_pictures_and_from_captions(tiny, tmp_path, script):
+    images = tiny / "Flicker8k_Dataset"
+    script("jigsaw/to_hdf5.py", "--images", images, "--output", "tiny.hdf5", "--size", 48,
+           "--val", 0, "--test", 0,
+           "--list", tiny / "Flickr8k_text/Flickr_8k.trainImages.txt", cwd=tmp_path)  # fmt: skip
+    how = ("--hdf5", "tiny.hdf5", "--size", 32, "--epochs", 2, "--batch-size", 8,
+           "--probe-every", 1, "--dataset", tiny)  # fmt: skip
+    told = script("contrastive/main.py", *how, "--backbone", "small", cwd=tmp_path)
+    assert "wrote contrastive_work/encoder.weights.h5" in told.stdout
+    told = script(
+        "contrastive/main.py", *how, "--method", "image-text", "--output", "words",
+        "--init", "contrastive_work/encoder.weights.h5", cwd=tmp_path,
+    )  # fmt: skip
+    with open(tmp_path / "words" / training.HISTORY, newline="") as table:
+        rows = list(csv.DictReader(table))
+    assert {"val_loss", "word_loss", "accuracy", "deviation", "rank", "neighbours"} <= set(rows[0])
+    assert 0 < float(rows[-1]["neighbours"]) <= 1
+    script("1_data_preprocessor.py", "--dataset", tiny, "--encoder", "words/encoder.weights.h5",
+           cwd=tmp_path)  # fmt: skip
+    record = json.loads((tmp_path / "features.json").read_text())
+    assert (record["dimension"], record["encoder"]["size"]) == (512, 48)
+    told = script("contrastive/main.py", "--hdf5", "tiny.hdf5", "--method", "image-text",
+                  cwd=tmp_path, check=2)  # fmt: skip
+    assert "needs --dataset" in told.stderr
+
+
+def test_pictures_of_another_dataset_are_refused(tiny, file):
+    ids = {"train": ["absent"], "dev": ["016_green"]}
+    with pytest.raises(CaptioningError, match="found 0 and 1; check --hdf5"):
+        contrastive.Pairs.find(tiny, ids, hdf5.Images(file))
