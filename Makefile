@@ -31,12 +31,15 @@ demo: setup
 	$(PY) 2_train_IC_model.py --dataset $(DEMO)/scenes --workdir $(DEMO)/shuffled --epochs 15 --batch-size 64
 	$(PY) 3_BLEU.py --dataset $(DEMO)/scenes --workdir $(DEMO)/shuffled --split test
 	@echo; echo "Captions of held-out scenes"
-	$(PY) 5_test.py $$(head -12 $(DEMO)/scenes/Flickr8k_text/Flickr_8k.testImages.txt | sed 's|^|$(DEMO)/scenes/Flicker8k_Dataset/|') --workdir $(DEMO) --output $(DEMO)/captions.png
+	$(PY) 5_test.py $$(head -12 $(DEMO)/scenes/Flickr8k_text/Flickr_8k.testImages.txt | sed 's|^|$(DEMO)/scenes/Flicker8k_Dataset/|') --workdir $(DEMO) --output $(DEMO)/scenes.png
+	@echo; echo "Captions of two photographs that scikit-learn ships, by the captioner in Pre-trained/"
+	$(PY) 5_test.py $$($(PY) -c "import pathlib, sklearn.datasets as d; print(*(pathlib.Path(d.__file__).parent / 'images').glob('*.jpg'))") --workdir Pre-trained --output $(DEMO)/photographs.png
+	$(PY) -m captioning.contact_sheet $(DEMO)/scenes.png $(DEMO)/photographs.png --output $(DEMO)/captions.png
 	@echo; echo "With the right features ($(DEMO)) and with those of other pictures (shuffled):"
 	@$(PY) -m captioning.results $(DEMO) $(DEMO)/shuffled --split test
 
-test: setup
-	$(PY) -m pytest
+test: setup  # a process for each core; the tests of a file stay together and share what they made
+	$(PY) -m pytest -n auto --dist loadfile
 
 test-long: setup  # every moment at which a stage can be stopped: about 10 minutes
 	$(PY) -m pytest -m long

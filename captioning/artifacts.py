@@ -13,6 +13,7 @@ from captioning.tokenizer import Tokenizer
 
 FEATURES, FEATURES_RECORD = "features.pkl", "features.json"
 DESCRIPTIONS, TOKENIZER = "descriptions.txt", "tokenizer.pkl"
+MANIFEST = "manifest.json"  # of a shipped set: file name → SHA-256
 PRETRAINED = Path(__file__).resolve().parent.parent / "Pre-trained"
 
 _VAL_LOSS = re.compile(r"val_loss(\d+(?:\.\d+)?)")
@@ -190,6 +191,8 @@ def default_workdir() -> Path:
 def find_captioner(workdir: Path) -> Path:
     """The captioner file of a folder with the lowest val_loss in its name, `.keras` or `.h5`.
 
+    Where a set was shipped, a captioner that somebody put beside it goes before its own.
+
     Raises:
         CaptioningError: when there is none.
     """
@@ -199,9 +202,42 @@ def find_captioner(workdir: Path) -> Path:
             f"expected a captioner (model-ep….keras or .h5) in {workdir.resolve()}, found none; "
             "train one with python 2_train_IC_model.py or name one with --model"
         )
+    ours = shipped(workdir)
+    paths = [path for path in paths if path.name not in ours] or paths
     losses = {path: val_loss(path) for path in paths}
     named = [path for path in paths if losses[path] is not None]
     return min(named or paths, key=lambda path: (losses[path], path.name))
+
+
+def check_shipped(captioner: Path, *others: Path) -> None:
+    """Where the captioner is that of a shipped set, require that its files are as they were.
+
+    Args:
+        others: files used with it; those of other folders are their owner's business.
+
+    Raises:
+        CaptioningError: when a file of the set has another hash than its manifest says.
+    """
+    expected = shipped(captioner.parent)
+    if captioner.name not in expected:
+        return
+    for path in (captioner, *others):
+        if path.name in expected and path.parent == captioner.parent and path.exists():
+            found = files.sha256(path)
+            if found != expected[path.name]:
+                raise CaptioningError(
+                    f"expected {path} as it was shipped (SHA-256 {expected[path.name]}), found "
+                    f"{found}; restore it (git checkout), or put a captioner of your own beside it"
+                )
+
+
+def shipped(folder: Path) -> dict[str, str]:
+    """File name → SHA-256 of the set that a folder was shipped with; {} where there is none."""
+    path = folder / MANIFEST
+    manifest = files.read_json(path) if path.exists() else {}
+    if not isinstance(manifest, dict):
+        raise CaptioningError(f"{path}: expected file names with their SHA-256, found none")
+    return manifest
 
 
 def _captioners(folder: Path) -> list[Path]:

@@ -1,4 +1,9 @@
-"""Pictures with their captions beneath, on one page."""
+"""Pictures with their captions beneath, on one page.
+
+    python -m captioning.contact_sheet scenes.png photographs.png --output captions.png
+
+puts pages one below the other.
+"""
 
 import math
 from collections.abc import Sequence
@@ -6,6 +11,8 @@ from pathlib import Path
 
 import matplotlib
 from PIL import Image, ImageDraw, ImageFont
+
+from captioning import console, files, images
 
 PAPER, FRAME, INK = "white", (222, 222, 222), (40, 40, 40)
 FONT_SIZE = 14
@@ -55,6 +62,16 @@ def contact_sheet(
     return page
 
 
+def stack(pages: Sequence[Image.Image]) -> Image.Image:
+    """Pages one below the other, as wide as the widest."""
+    stacked = Image.new("RGB", (max(p.width for p in pages), sum(p.height for p in pages)), PAPER)
+    top = 0
+    for page in pages:
+        stacked.paste(page, ((stacked.width - page.width) // 2, top))
+        top += page.height
+    return stacked
+
+
 def load_font() -> ImageFont.FreeTypeFont:
     """DejaVu Sans, which Matplotlib brings: Latin, Greek, Cyrillic; Pillow's own has ASCII only."""
     return ImageFont.truetype(
@@ -83,3 +100,18 @@ def wrap(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
                 lines.append("")
             lines[-1] += letter
     return lines
+
+
+def main() -> None:
+    parser = console.parser(__doc__)
+    parser.add_argument("pages", type=Path, nargs="+", metavar="PAGE")
+    parser.add_argument("--output", type=Path, required=True, metavar="PNG")
+    args = parser.parse_args()
+    stacked = stack([images.load_rgb(path) for path in args.pages])
+    with files.atomic(args.output) as temporary:
+        stacked.save(temporary)
+    console.written([args.output])
+
+
+if __name__ == "__main__":
+    console.run(main)

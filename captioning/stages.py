@@ -188,6 +188,7 @@ def score(folder: Path, workdir: Path, seed: int, split: str, model: Path | None
     from captioning import captioner, decoding, metrics
 
     path = model or artifacts.find_captioner(workdir)
+    artifacts.check_shipped(path)
     console.note(f"captioner: {path}")
     network = captioner.load(path)
     tokenizer.check_fits(network.vocabulary_size, network.record.get("vocabulary_hash"))
@@ -235,8 +236,10 @@ def caption(
             f"expected --output to end in {', '.join(PICTURE_SUFFIXES)}, found {str(output)!r}"
         )
     paths = _images_of(inputs)
-    tokenizer = artifacts.load_tokenizer(tokenizer_file or workdir / artifacts.TOKENIZER)
+    tokenizer_file = tokenizer_file or workdir / artifacts.TOKENIZER
     path = model or artifacts.find_captioner(workdir)
+    artifacts.check_shipped(path, tokenizer_file)
+    tokenizer = artifacts.load_tokenizer(tokenizer_file)
     console.announce_device()
 
     from captioning import captioner, decoding

@@ -104,20 +104,21 @@ def read(path: Path) -> Trunk:
     return Trunk(values, preprocessing="unit", pool_padding="same")
 
 
-def save(path: str | os.PathLike, trunk: Trunk, record: dict, half: bool = False) -> Path:
+def save(path: str | os.PathLike, trunk: Trunk, record: dict) -> Path:
     """Write a trunk as HDF5: an array for each parameter, under its name.
+
+    Kernels become 16-bit floats, which halves the file and moves features by about a thousandth.
 
     Args:
         path: ends in `.weights.h5`.
         record: how it was made, JSON-able; stands in the file with what `Trunk` says.
-        half: in 16-bit floats: half the size, and features that differ by about a thousandth.
     """
     description = dataclasses.asdict(dataclasses.replace(trunk, values={}))
     del description["values"]
     with files.atomic(path) as temporary, h5py.File(temporary, "w") as file:
         file.attrs[_RECORD] = json.dumps(record | description)
         for name, values in trunk.values.items():
-            file[name] = values.astype(np.float16 if half else np.float32)
+            file[name] = values.astype(np.float16 if values.ndim == 4 else np.float32)
     return Path(path)
 
 

@@ -30,7 +30,7 @@ def photographs() -> list[np.ndarray]:
     return load_sample_images().images
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def script():
     """Run a script of the project as a user would, in a folder of its own."""
 
@@ -70,8 +70,12 @@ CAPTIONS = {
 
 @pytest.fixture
 def tiny(tmp_path: Path) -> Path:
+    """See `tiny_dataset`."""
+    return tiny_dataset(tmp_path / "tiny")
+
+
+def tiny_dataset(folder: Path) -> Path:
     """A dataset of 24 one-coloured pictures in the published layout: 16 train, 4 dev, 4 test."""
-    folder = tmp_path / "tiny"
     pictures, texts = folder / "Flicker8k_Dataset", folder / "Flickr8k_text"
     pictures.mkdir(parents=True)
     texts.mkdir()

@@ -114,3 +114,36 @@ def test_usable_ids_names_what_is_missing(capsys):
     assert "1 of 4 images have no features (lost) and are left out; 1_data" in said
     with pytest.raises(CaptioningError, match="none of the 1 images of the test split"):
         artifacts.usable_ids("test", ["lost"], descriptions, FEATURES)
+
+
+def shipped_set(folder):
+    """A captioner and a tokenizer with the manifest that tells their hashes."""
+    names = ("model-ep001-loss4.000-val_loss4.000.keras", "tokenizer.pkl")
+    for name in names:
+        files.write_text(folder / name, f"shipped {name}")
+    files.write_json(
+        folder / artifacts.MANIFEST, {name: files.sha256(folder / name) for name in names}
+    )
+    return [folder / name for name in names]
+
+
+def test_a_shipped_set_is_used_unchanged_or_not_at_all(tmp_path):
+    captioner, tokenizer = shipped_set(tmp_path)
+    assert artifacts.find_captioner(tmp_path) == captioner
+    artifacts.check_shipped(captioner, tokenizer)
+    tokenizer.write_text("changed")
+    with pytest.raises(CaptioningError, match=r"tokenizer\.pkl as it was shipped"):
+        artifacts.check_shipped(captioner, tokenizer)
+    artifacts.check_shipped(captioner, tmp_path / "elsewhere" / "tokenizer.pkl")
+    captioner.write_text("changed")
+    with pytest.raises(CaptioningError, match=r"val_loss4\.000\.keras as it was shipped"):
+        artifacts.check_shipped(captioner)
+
+
+def test_a_captioner_put_beside_a_shipped_set_is_used_as_it_is(tmp_path):
+    _, tokenizer = shipped_set(tmp_path)
+    own = tmp_path / "model-ep001-loss9.000-val_loss9.000.keras"
+    own.write_text("worse, but the user's")
+    tokenizer.write_text("the user's")
+    assert artifacts.find_captioner(tmp_path) == own
+    artifacts.check_shipped(own, tokenizer)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from captioning.contact_sheet import contact_sheet, load_font, wrap
+from captioning.contact_sheet import contact_sheet, load_font, stack, wrap
 
 FONT = load_font()
 
@@ -113,3 +113,11 @@ def test_hundreds_of_items():
     purple = (np.asarray(page) == (128, 0, 128)).all(axis=-1).sum()
     assert purple == 300 * 240 * 180
     assert page.width < 2 * page.height < 4 * page.width
+
+
+def test_pages_are_stacked_whole_and_centred():
+    wide, narrow = (Image.new("RGB", size, "purple") for size in ((100, 30), (60, 50)))
+    page = np.asarray(stack([wide, narrow]))
+    assert page.shape == (80, 100, 3)
+    assert ((page == (128, 0, 128)).all(axis=-1)[30:, 20:80]).all()
+    assert (page[30:, :20] == 255).all()

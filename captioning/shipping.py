@@ -1,0 +1,62 @@
+"""Put a trained captioner, its tokenizer and its encoder into Pre-trained/, with their hashes.
+
+    python -m captioning.shipping work
+    python -m captioning.shipping work --output elsewhere
+
+Files: the captioner with the lowest val_loss, tokenizer.pkl, the encoder's file of weights, and
+manifest.json, by which 5_test.py checks them.
+"""
+
+import shutil
+from pathlib import Path
+
+from captioning import artifacts, console, files
+from captioning.errors import CaptioningError
+
+
+def ship(workdir: Path, output: Path) -> list[Path]:
+    """Copy what captions a photo from a work folder; returns the paths written.
+
+    Raises:
+        CaptioningError: when something is missing, or the encoder has no file that could go along.
+    """
+    from captioning import captioner
+
+    path = artifacts.find_captioner(workdir)
+    artifacts.load_tokenizer(workdir / artifacts.TOKENIZER)
+    trained = captioner.load(path)
+    encoder = trained.record.get("encoder") or {}
+    weights = Path(encoder.get("file") or "")
+    if not weights.is_file() or files.sha256(weights) != encoder["sha256"]:
+        raise CaptioningError(
+            f"expected the weights of the encoder that {path} was trained with in {weights}, found "
+            "others or none; train it on features of an encoder from a file"
+        )
+    for former in artifacts.shipped(output):
+        (output / former).unlink(missing_ok=True)
+    # the folder it was trained in means nothing elsewhere: the encoder lies beside it
+    record = trained.record | {"encoder": encoder | {"file": weights.name}}
+    written = [
+        captioner.save(output / path.name, captioner.Captioner(trained.network, record)),
+        output / artifacts.TOKENIZER,
+        output / weights.name,
+    ]
+    for source, copy in zip((workdir / artifacts.TOKENIZER, weights), written[1:], strict=True):
+        with files.atomic(copy) as temporary:
+            shutil.copyfile(source, temporary)
+    hashes = {file.name: files.sha256(file) for file in written}
+    return [*written, files.write_json(output / artifacts.MANIFEST, hashes)]
+
+
+def main() -> None:
+    parser = console.parser(__doc__)
+    parser.add_argument(
+        "workdir", type=Path, metavar="FOLDER", help="work folder of scripts 1 to 4"
+    )
+    parser.add_argument("--output", type=Path, default=artifacts.PRETRAINED, metavar="DIR")
+    args = parser.parse_args()
+    console.written(ship(args.workdir, args.output))
+
+
+if __name__ == "__main__":
+    console.run(main)

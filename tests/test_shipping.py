@@ -1,0 +1,64 @@
+"""Pre-trained/: what is put there captions photos from anywhere, and tells when it was changed."""
+
+import json
+import shutil
+
+import pytest
+from conftest import tiny_dataset
+
+from captioning import artifacts, files, shipping, trunks
+from captioning.errors import CaptioningError
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, script):
+    """A work folder whose captioner was trained on the features of an encoder in a file."""
+    workdir = tmp_path_factory.mktemp("trained")
+    tiny = tiny_dataset(workdir / "tiny")
+    trunks.save(workdir / "made/encoder.weights.h5", trunks.untrained("small", 48), {})
+    how = ("--dataset", tiny, "--workdir", workdir)
+    script("1_data_preprocessor.py", *how, "--encoder", "made/encoder.weights.h5", cwd=workdir)
+    script("2_train_IC_model.py", *how, "--epochs", 1, cwd=workdir)
+    script("4_tokenizer.py", *how, cwd=workdir)
+    return workdir
+
+
+def test_a_set_captions_photos_wherever_it_lies(trained, tmp_path, script):
+    shipping.ship(trained, tmp_path / "shipped")
+    folder = shutil.move(tmp_path / "shipped", tmp_path / "moved")
+    shutil.move(trained / "made", trained / "gone")
+    photo = next((trained / "tiny/Flicker8k_Dataset").iterdir())
+    told = script("5_test.py", photo, "--workdir", folder, cwd=tmp_path)
+    shutil.move(trained / "gone", trained / "made")
+    path, caption = told.stdout.strip().split("\t")
+    assert path == str(photo)
+    assert "startseq" not in caption
+    for name in ("tokenizer.pkl", "encoder.weights.h5"):
+        content = (folder / name).read_bytes()
+        (folder / name).write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+        told = script("5_test.py", photo, "--workdir", folder, cwd=tmp_path, check=1)
+        assert "SHA-256" in told.stderr
+        (folder / name).write_bytes(content)
+
+
+def test_shipping_again_leaves_nothing_of_the_former_set(trained, tmp_path):
+    (tmp_path / "model-ep009-loss1.000-val_loss1.000.keras").write_text("former")
+    (tmp_path / "README.md").write_text("stays")
+    files.write_json(
+        tmp_path / artifacts.MANIFEST, {"model-ep009-loss1.000-val_loss1.000.keras": "x"}
+    )
+    written = shipping.ship(trained, tmp_path)
+    names = {path.name for path in written}
+    assert {path.name for path in tmp_path.iterdir()} == names | {"README.md"}
+    manifest = json.loads((tmp_path / artifacts.MANIFEST).read_text())
+    assert manifest == {name: files.sha256(tmp_path / name) for name in manifest}
+    assert set(manifest) == names - {artifacts.MANIFEST}
+
+
+def test_an_encoder_without_a_file_cannot_be_shipped(trained, tmp_path):
+    shutil.move(trained / "made", trained / "gone")
+    try:
+        with pytest.raises(CaptioningError, match="train it on features of an encoder from a file"):
+            shipping.ship(trained, tmp_path)
+    finally:
+        shutil.move(trained / "gone", trained / "made")
