@@ -7,6 +7,9 @@ neither. Readers who look for `evaluate.py`: this is it.
     python 3_BLEU.py
     python 3_BLEU.py --dataset ~/flickr8k --workdir work --split test
 
+Without --workdir, the captioner and the features each come from the current folder, or from
+`Pre-trained/` where only that holds them.
+
 Files: bleu-dev.json (scores), captions-dev.json (image id → caption).
 """
 
@@ -30,12 +33,16 @@ def arguments():
 
 def main() -> None:
     args = arguments()
-    workdir = args.workdir or artifacts.default_workdir()
+    workdir = args.workdir or artifacts.default_workdir(artifacts.FEATURES)
+    captioners = args.workdir or artifacts.default_workdir()
     console.note(f"work folder: {workdir.resolve()}")
 
     from captioning import stages
 
-    console.written(stages.score(args.dataset, workdir, args.seed, args.split, args.model))
+    written = stages.score(
+        args.dataset, workdir, args.seed, args.split, args.model, captioners=captioners
+    )
+    console.written(written)
 
 
 if __name__ == "__main__":

@@ -41,11 +41,12 @@ demo: setup
 test: setup  # a process for each core; the tests of a file stay together and share what they made
 	$(PY) -m pytest -n auto --dist loadfile
 
-test-long: setup  # every moment at which a stage can be stopped: about 10 minutes
+test-long: setup  # every moment at which a stage can be stopped, many of the jigsaw scripts
 	$(PY) -m pytest -m long
 
-fuzz: setup  # hypothesis with a hundred times the examples
+fuzz: setup  # hypothesis with a hundred times the examples; atheris too, where it is installed
 	FUZZ_EXAMPLES=$(EXAMPLES) $(PY) -m pytest -m fuzz
+	if $(PY) -c "import atheris" 2> /dev/null; then $(PY) tests/fuzz_atheris.py all 60; fi
 
 lint: setup
 	$(PY) -m ruff check .

@@ -183,9 +183,16 @@ def captioner_name(row: Mapping[str, float]) -> str:
     return "model-ep{epoch:03d}-loss{loss:.3f}-val_loss{val_loss:.3f}.keras".format_map(row)
 
 
-def default_workdir() -> Path:
-    """The current folder if it holds a captioner, else the repository's `Pre-trained/`."""
-    return Path() if _captioners(Path()) or not _captioners(PRETRAINED) else PRETRAINED
+def default_workdir(name: str = "") -> Path:
+    """The current folder, or `Pre-trained/` where only that holds the file `name`.
+
+    Without a name, any captioner.
+    """
+
+    def holds(folder: Path) -> bool:
+        return (folder / name).is_file() if name else bool(_captioners(folder))
+
+    return PRETRAINED if holds(PRETRAINED) and not holds(Path()) else Path()
 
 
 def find_captioner(workdir: Path) -> Path:

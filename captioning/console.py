@@ -49,7 +49,7 @@ def add_workplace(parser: argparse.ArgumentParser, workdir: str | None = ".") ->
 
 
 def _add_workdir(parser: argparse.ArgumentParser, workdir: str | None) -> None:
-    default = workdir or "the current folder if it holds a captioner, else Pre-trained/"
+    default = workdir or "the current folder, or Pre-trained/ where only that holds what is needed"
     parser.add_argument(
         "--workdir",
         type=Path,

@@ -78,10 +78,11 @@ def locked(folder: str | os.PathLike, name: str = "") -> Iterator[None]:
     """Let no other run write into a folder, or the one file `name` of it, while the block runs.
 
     The operating system holds the lock, on a hidden file; however the process ends, the lock ends
-    with it. Where the folder or its file system allows none, the block runs without.
+    with it. Where the file system has no locks, the block runs without.
 
     Raises:
         CaptioningError: if another run has the lock; says which.
+        OSError: if the folder cannot be written, which shows here before the long work.
     """
     os.makedirs(folder, exist_ok=True)
     lock = Path(folder, f".{name or 'run'}.lock")
@@ -100,8 +101,10 @@ def _lock(lock: Path, subject: Path) -> int | None:
     flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)  # a link could lead anywhere
     try:
         descriptor = os.open(lock, flags, 0o666)
-    except OSError:  # if the run cannot write either, it will say so itself
-        return None
+    except OSError as error:
+        if not os.path.lexists(lock):  # it is the folder that is at fault
+            error.filename = os.fspath(subject)
+        raise
     try:
         if os.name == "posix":
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -9,7 +9,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from captioning.errors import CaptioningError
+from captioning.errors import CaptioningError, printable
 
 SPLITS = ("train_img", "val_img", "test_img")
 PAGE = 4096  # bytes; everything in the file starts at a multiple of it
@@ -238,5 +238,6 @@ def _open(path: str) -> h5py.File:
         ) from None
     except OSError as error:
         raise CaptioningError(
-            f"{path} is not a whole HDF5 file ({error}); make it anew with jigsaw/to_hdf5.py"
+            f"{path} is not a whole HDF5 file ({printable(str(error))}); make it anew with "
+            "jigsaw/to_hdf5.py"
         ) from None

@@ -154,6 +154,10 @@ def pack(
             first file that cannot be used.
     """
     todo = [(split, name) for split in hdf5.SPLITS for name in splits[split]]
+    if output.is_dir():
+        raise CaptioningError(
+            f"expected a file to write at {output}, found a folder; name a file in it with --output"
+        )
     fingerprint = _fingerprint(folder, todo, settings)
     if _is_whole(output, fingerprint):
         for path in _unfinished(output):  # a kill may have come between the last two steps

@@ -175,8 +175,18 @@ def train(
     return [workdir / name for name in names if (workdir / name).exists()]
 
 
-def score(folder: Path, workdir: Path, seed: int, split: str, model: Path | None) -> list[Path]:
-    """Caption a split from its features and print its scores, see `metrics.report`."""
+def score(
+    folder: Path,
+    workdir: Path,
+    seed: int,
+    split: str,
+    model: Path | None,
+    captioners: Path | None = None,
+) -> list[Path]:
+    """Caption a split from its features and print its scores, see `metrics.report`.
+
+    Without a `model`, the best of the folder `captioners`, which is the work folder by default.
+    """
     descriptions = artifacts.load_descriptions(workdir)
     splits = find_splits(folder, workdir, seed)
     tokenizer = artifacts.fit_tokenizer(descriptions, splits.ids["train"])
@@ -187,7 +197,7 @@ def score(folder: Path, workdir: Path, seed: int, split: str, model: Path | None
 
     from captioning import captioner, decoding, metrics
 
-    path = model or artifacts.find_captioner(workdir)
+    path = model or artifacts.find_captioner(captioners or workdir)
     artifacts.check_shipped(path)
     console.note(f"captioner: {path}")
     network = captioner.load(path)
@@ -244,6 +254,7 @@ def caption(
 
     from captioning import captioner, decoding
 
+    console.note(f"captioner: {path}")
     network = captioner.load(path)
     tokenizer.check_fits(network.vocabulary_size, network.record.get("vocabulary_hash"))
     encoder = _encoder_of(network, encoder_name, path.parent)

@@ -75,21 +75,20 @@ def parse_captions(path: str | os.PathLike) -> tuple[dict[str, list[str]], list[
 
     for line, label, caption in rows:
         name = _NUMBER.sub("", label)
-        shown = printable(name)
+        shown = repr(printable(name))
         key = image_id(name)
         if not key or not caption:
             complain("expected an image name and a caption; ignored")
         elif key.split() != [key]:
-            complain(f"expected an image name without spaces, found {shown!r}; ignored")
+            complain(f"expected an image name without spaces, found {shown}; ignored")
         else:
             captions.setdefault(key, []).append(caption)
             if names.setdefault(key, name) != name:
-                complain(
-                    f"{shown} has the id of {printable(names[key])}, whose captions are added to"
-                )
+                first = printable(names[key])
+                complain(f"{shown} has the id of {first!r}, whose captions are added to")
             if label != name and labels.setdefault(label, line) != line:
                 complain(
-                    f"{printable(label)} stands on line {labels[label]} already; both are kept"
+                    f"{printable(label)!r} stands on line {labels[label]} already; both are kept"
                 )
     if not captions:
         raise CaptioningError(

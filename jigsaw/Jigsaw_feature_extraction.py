@@ -36,6 +36,7 @@ def arguments():
     )
     parser.add_argument("--batch-size", type=console.positive_int, default=32, metavar="N")
     parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
+    console.add_strict(parser)
     return parser.parse_args()
 
 
@@ -46,7 +47,9 @@ def main() -> int:
 
     console.announce_device()
     encoder = encoders.of_jigsaw(args.model, args.mode, args.precision)
-    paths, skipped = stages.extract(encoder, args.images, args.workdir, args.batch_size)
+    paths, skipped = stages.extract(
+        encoder, args.images, args.workdir, args.batch_size, strict=args.strict
+    )
     console.written(paths)
     return console.SOME_SKIPPED if skipped else console.DONE
 

@@ -101,6 +101,11 @@ def test_a_captioner_in_the_current_folder_comes_before_the_shipped_one(tmp_path
     (tmp_path / "shipped").mkdir()
     (tmp_path / "shipped" / "captioner.keras").touch()
     assert artifacts.default_workdir() == tmp_path / "shipped"
+    assert artifacts.default_workdir("features.pkl") == Path()
+    (tmp_path / "shipped" / "features.pkl").touch()
+    assert artifacts.default_workdir("features.pkl") == tmp_path / "shipped"
+    Path("features.pkl").touch()
+    assert artifacts.default_workdir("features.pkl") == Path()
     (tmp_path / "mine.h5").touch()
     assert artifacts.default_workdir() == Path()
 

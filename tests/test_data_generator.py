@@ -214,8 +214,9 @@ def test_files_of_another_kind_are_refused(tmp_path, images):
     with pytest.raises(CaptioningError, match=r"other\.hdf5, found none"):
         hdf5.Images(path)
     path.write_bytes(b"not HDF5 at all")
-    with pytest.raises(CaptioningError, match="not a whole HDF5 file"):
-        hdf5.Images(path)
+    for other in (path, tmp_path):  # of a folder, HDF5 speaks in several lines
+        with pytest.raises(CaptioningError, match=r"^[^\n]* is not a whole HDF5 file[^\n]*$"):
+            hdf5.Images(other)
     with h5py.File(tmp_path / "secret.hdf5", "w") as file:
         file["train_img"] = images
     with h5py.File(path, "w") as file:

@@ -118,15 +118,31 @@ def test_where_there_are_no_locks_work_goes_on_without(tmp_path, monkeypatch):
     def unsupported(descriptor, flags):
         raise OSError(errno.ENOLCK, "No locks available")
 
-    (tmp_path / "link").mkdir()
-    (tmp_path / "precious").write_text("kept")
-    (tmp_path / "link" / ".run.lock").symlink_to(tmp_path / "precious")
-    with files.locked(tmp_path / "link"), files.locked(tmp_path / "link"):
-        assert (tmp_path / "precious").read_text() == "kept"
     monkeypatch.setattr(fcntl, "flock", unsupported)
     (tmp_path / "plain").mkdir()
     with files.locked(tmp_path / "plain"), files.locked(tmp_path / "plain"):
         assert not list((tmp_path / "plain").iterdir())
+
+
+def test_a_lock_does_not_follow_links(tmp_path):
+    (tmp_path / "precious").write_text("kept")
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work" / ".run.lock").symlink_to(tmp_path / "precious")
+    with pytest.raises(OSError, match=r"run\.lock"), files.locked(tmp_path / "work"):
+        raise AssertionError
+    assert (tmp_path / "precious").read_text() == "kept"
+
+
+LOCKED = "import sys; from captioning import files; files.locked(sys.argv[1]).__enter__()"
+
+
+def test_a_folder_that_may_not_be_written_shows_at_once(tmp_path, unprivileged):
+    tmp_path.chmod(0o500)
+    done = subprocess.run(
+        [*unprivileged, sys.executable, "-c", LOCKED, tmp_path], capture_output=True, text=True
+    )
+    tmp_path.chmod(0o700)
+    assert done.stderr.endswith(f"Permission denied: '{tmp_path}'\n")
 
 
 @pytest.mark.parametrize("name", ["x" * 250 + ".png", "🐕" * 62 + ".png"])

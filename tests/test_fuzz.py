@@ -23,6 +23,7 @@ pytestmark = pytest.mark.fuzz
 CAPTION_FILES = [
     b"a.jpg#0\tA dog , running .\na.jpg#1\tTwo dogs\nb.png#0\tThe sea\n",
     b'image,caption\na.jpg,A dog\nb.jpg,"A ""big"" dog, running"\n\n',
+    b"a.jpg#0\tA dog\na.#0\tThe sea\na.#0\tThe sea\n",
     "\ufeffé.jpg#0\tÉtoile 犬\r\nno tab\r\r\n#1\t\n.jpg\tx".encode(),
 ]
 texts = st.text(st.sampled_from('ab.#01,"\t\n\r \ufeff\u2028é犬\0')).map(str.encode)

@@ -447,6 +447,11 @@ def test_the_whole_branch_from_puzzles_to_a_caption(here, puzzles, tiny, tmp_pat
     record = json.loads(Path("jigsaw_work/features.json").read_text())
     assert (record["images"], record["dimension"]) == (24, 1024)
     assert record["encoder"]["mode"] == "full"
+    fake = tiny / "Flicker8k_Dataset" / "fake.jpg"
+    fake.write_text("no picture")
+    assert "fake.jpg: not an image; --strict" in here(*extraction, "--strict", code=1)
+    assert "skipped fake.jpg: not an image" in here(*extraction, code=3)
+    fake.unlink()
     told = here("jigsaw/Jigsaw_IC_model.py", *dataset, "--epochs", "2")
     assert "epoch 2/2" in told
     with files.locked("jigsaw_work"):  # what only reads, or writes at once, does not mind

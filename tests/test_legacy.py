@@ -5,6 +5,9 @@
 
 import json
 import pickle
+import runpy
+import shutil
+import sys
 import warnings
 from pathlib import Path
 
@@ -17,6 +20,7 @@ from captioning.errors import CaptioningError
 
 MODEL = "model-ep001-loss4.000-val_loss3.900.h5"
 DIMENSION, LENGTH = 2048, 9
+REPOSITORY = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture(scope="module")
@@ -163,6 +167,26 @@ def test_bleu_and_captions_from_legacy_files_alone(published, capsys):
     lines = dict(line.split("\t") for line in capsys.readouterr().out.splitlines())
     assert code == 0
     assert {images.image_id(path): line for path, line in lines.items()} == expected
+
+
+def test_a_captioner_in_pretrained_is_scored_on_features_of_the_current_folder(
+    published, tmp_path, monkeypatch, capsys
+):
+    data, workdir, _, _ = published
+    for name in ("features.pkl", "descriptions.txt"):
+        shutil.copy(workdir / name, tmp_path)
+    pretrained = tmp_path / "Pre-trained"
+    pretrained.mkdir()
+    shutil.copy(workdir / MODEL, pretrained)
+    monkeypatch.setattr(artifacts, "PRETRAINED", pretrained)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["3_BLEU.py", "--dataset", str(data), "--split", "test"])
+    with pytest.raises(SystemExit) as end:
+        runpy.run_path(str(REPOSITORY / "3_BLEU.py"), run_name="__main__")
+    assert end.value.code == 0
+    assert f"captioner: {pretrained / MODEL}" in capsys.readouterr().err
+    assert (tmp_path / "captions-test.json").exists()
+    assert [path.name for path in pretrained.iterdir()] == [MODEL]
 
 
 def test_strict_stops_at_the_first_unreadable_image(published, tmp_path):

@@ -67,8 +67,8 @@ def test_lines_without_a_caption_are_named(tmp_path):
         ("my dog.jpg#0\tA dog", "without spaces, found 'my dog.jpg'; ignored"),
         ("b .jpg#0\tA dog", "without spaces, found 'b .jpg'; ignored"),
         (".jpg#0\tA dog", "expected an image name and a caption; ignored"),
-        ("a.jpg#0\tA cat", "a.jpg#0 stands on line 1 already; both are kept"),
-        ("a.png#0\tA cat", "a.png has the id of a.jpg, whose captions are added to"),
+        ("a.jpg#0\tA cat", "'a.jpg#0' stands on line 1 already; both are kept"),
+        ("a.png#0\tA cat", "'a.png' has the id of 'a.jpg', whose captions are added to"),
     ],
 )
 def test_doubtful_lines_are_named(tmp_path, line, complaint):

@@ -375,6 +375,13 @@ def test_ctrl_c_goes_on_where_it_stopped(folder, whole, tmp_path):
     assert output.read_bytes() == whole
 
 
+def test_a_folder_as_output_is_refused_before_the_work(folder, tmp_path):
+    (tmp_path / "output").mkdir()
+    with pytest.raises(CaptioningError, match="output, found a folder"):
+        pack(folder, tmp_path / "output")
+    assert [path.name for path in tmp_path.iterdir()] == ["output"]
+
+
 def test_two_runs_do_not_mix(folder, whole, tmp_path, script):
     output = tmp_path / "all.hdf5"
     command = (SCRIPT, "--images", folder, "--output", output, "--size", SIZE)
