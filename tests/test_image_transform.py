@@ -31,7 +31,7 @@ def plain_puzzle(image, gray, corners, permutation, side) -> np.ndarray:
             y, x = corners[tile, channel]
             pixels[:, :, channel] = image[y : y + side, x : x + side, channel]
         if gray:
-            luminance = np.float32([0.299, 0.587, 0.114]) * pixels.astype(np.float32)
+            luminance = image_transform.LUMINANCE * pixels.astype(np.float32)
             pixels[:] = np.rint(luminance.sum(axis=-1))[:, :, None]
         puzzle[permutation[tile]] = plain_normalised(pixels)
     return puzzle
@@ -90,7 +90,7 @@ def test_putting_tiles_back_reproduces_the_crop(size, seed):
     image = rng.integers(256, size=(1, size, size, 3), dtype=np.uint8)
     creator, sizes = JigsawCreator(size), Sizes(size)
     corners = creator.corners(np.array([False]), rng)
-    tiles = image_transform.cut(image, corners, sizes.tile)[0]
+    tiles = image_transform.cut(image, np.array([0]), corners, sizes.tile)[0]
     canvas, painted = np.zeros_like(image[0]), np.zeros(image[0].shape, int)
     for tile, places in zip(tiles, corners[0], strict=True):
         for channel, (y, x) in enumerate(places):

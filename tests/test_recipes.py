@@ -5,6 +5,7 @@ import dataclasses
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from captioning import artifacts, recipes, text, training
 from captioning.captioner import load
@@ -128,6 +129,28 @@ def test_same_weights_same_loss(data):
         for part in (0, 1):
             losses.append(model.evaluate(data.batches(recipe, 4, 0)[part], verbose=0))
     np.testing.assert_allclose(losses[:2], losses[2:], rtol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_cross_entropy_and_its_gradient_are_keras_own(dtype):
+    random = np.random.default_rng(0)
+    logits = keras.ops.cast(3 * random.normal(size=(4, 5, 30)), dtype)
+    targets, weights = random.integers(0, 30, (4, 5)), random.random((4, 5)).astype("float32")
+
+    def keras_own(logits, targets):
+        logits = keras.ops.cast(logits, "float32")
+        return keras.ops.sparse_categorical_crossentropy(targets, logits, from_logits=True)
+
+    found = []
+    for function in (recipes.cross_entropy, keras_own):
+        with tf.GradientTape() as tape:
+            tape.watch(logits)
+            losses = function(logits, targets)
+            total = keras.ops.sum(losses * weights)
+        gradient = keras.ops.cast(tape.gradient(total, logits), "float32")
+        found.append((np.asarray(losses), np.asarray(gradient)))
+    for ours, theirs in zip(*found, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
 
 
 def settings(**changes) -> dict:

@@ -7,7 +7,8 @@ import numpy as np
 TILES = 9
 BLOCK = 8  # pictures worked on at a time: what the processor's caches hold
 JITTER = 2  # pixels that a colour channel is shifted by, at most, in each direction
-LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
+# ITU-R BT.601 (.299, .587, .114) in 16 bits: float32 adds it up exactly, in whatever order
+LUMINANCE = np.array([19595, 38470, 7471], np.float32) / 65536
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,11 +77,14 @@ class JigsawCreator:
         corners = np.take_along_axis(corners, slots[:, :, None, None], axis=1)
         side = self.sizes.tile
         puzzles = np.empty((len(images), TILES, side, side, 3), np.float32)
+        tiles = np.empty((min(len(images), BLOCK), TILES, side, side, 3), np.uint8)
         for start in range(0, len(images), BLOCK):
             block = slice(start, start + BLOCK)
-            tiles = cut(images[block], corners[block], side)
-            tiles[gray[block]] = in_gray(tiles[gray[block]])
-            normalise(tiles, out=puzzles[block])
+            coloured, drained = np.flatnonzero(~gray[block]), np.flatnonzero(gray[block])
+            tiles[coloured] = cut(images, start + coloured, corners[start + coloured], side)
+            corners_of_all = corners[start + drained][:, :, :1]
+            tiles[drained] = in_gray(cut(images, start + drained, corners_of_all, side))
+            normalise(tiles[: len(gray[block])], out=puzzles[block])
         return puzzles
 
     def corners(self, gray: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -118,41 +122,45 @@ def centred_tiles(images: np.ndarray) -> np.ndarray:
     sizes = Sizes(images.shape[1])
     margin = (sizes.image - sizes.crop) // 2 + (sizes.cell - sizes.tile) // 2
     corners = (grid(sizes.cell) + margin)[None, :, None]  # (1, 9, 1, 2)
-    corners = np.broadcast_to(corners, (len(images), TILES, 3, 2))
-    tiles = cut(images, corners, sizes.tile)
+    tiles = cut(images, np.arange(len(images)), corners.repeat(len(images), axis=0), sizes.tile)
     return normalise(tiles, out=np.empty(tiles.shape, np.float32))
 
 
-def cut(images: np.ndarray, corners: np.ndarray, tile: int) -> np.ndarray:
-    """Copy squares out of pictures, each colour channel from its own place.
+def cut(images: np.ndarray, rows: np.ndarray, corners: np.ndarray, tile: int) -> np.ndarray:
+    """Copy squares out of pictures.
 
     Args:
         images: uint8 (n, size, size, 3).
-        corners: int (n, tiles, 3, 2): upper left (row, column) for each channel.
+        rows: int (m,): which pictures.
+        corners: int (m, tiles, 1 or 3, 2): upper left (row, column), of all channels or of each.
         tile: side length in pixels.
 
     Returns:
-        uint8 (n, tiles, tile, tile, 3).
+        uint8 (m, tiles, tile, tile, 3).
     """
     n, size = images.shape[:2]
-    # Copying whole rows for each channel and masking the other two out is several times as fast
-    # as gathering single values.
-    rows = np.ascontiguousarray(images).reshape(n, size, size * 3)
-    windows = np.lib.stride_tricks.sliding_window_view(rows, (tile, tile * 3), axis=(1, 2))
-    picture = np.arange(n)[:, None]
-    tiles = None
-    for channel in range(3):
-        top, left = corners[:, :, channel, 0], corners[:, :, channel, 1]
-        part = windows[picture, top, left * 3]  # (n, tiles, tile, tile * 3)
-        part &= np.tile(np.where(np.arange(3) == channel, 255, 0).astype(np.uint8), tile)
-        tiles = part if tiles is None else np.bitwise_or(tiles, part, out=tiles)
-    return tiles.reshape(n, -1, tile, tile, 3)
+    flat = np.ascontiguousarray(images).reshape(n, size, size * 3)
+    windows = np.lib.stride_tricks.sliding_window_view(flat, (tile, tile * 3), axis=(1, 2))
+    parts = [
+        windows[rows[:, None], top, left * 3].reshape(*corners.shape[:2], tile * tile * 3)
+        for top, left in np.moveaxis(corners, (2, 3), (0, 1))
+    ]
+    if len(parts) == 3:
+        # Copying all three channels from the place of each and masking two of them out is several
+        # times as fast as gathering single values.
+        for part, own in zip(parts, np.identity(3, np.uint8) * 255, strict=True):
+            part &= np.tile(own, tile * tile)
+        parts[0] |= parts[1]
+        parts[0] |= parts[2]
+    return parts[0].reshape(*corners.shape[:2], tile, tile, 3)
 
 
 def in_gray(tiles: np.ndarray) -> np.ndarray:
     """Give all channels the luminance, rounded: uint8 (…, 3) → uint8 (…, 3)."""
-    luminance = np.rint(tiles @ LUMINANCE).astype(np.uint8)
-    return np.repeat(luminance, 3, axis=-1).reshape(tiles.shape)
+    gray = np.empty(tiles.shape, np.uint8)
+    gray[..., 0] = np.rint(tiles @ LUMINANCE)
+    gray[..., 1] = gray[..., 2] = gray[..., 0]
+    return gray
 
 
 def normalise(tiles: np.ndarray, out: np.ndarray) -> np.ndarray:
@@ -163,10 +171,12 @@ def normalise(tiles: np.ndarray, out: np.ndarray) -> np.ndarray:
         out: float32 of the same shape, contiguous; overwritten and returned.
     """
     out[...] = tiles
-    values = out.reshape(*out.shape[:2], -1)
-    # einsum adds up in one order, whatever the number of threads: the same seed, the same bits.
+    n, count, side = out.shape[:3]
+    values = out.reshape(n, count, side * side * 3)
+    # Added up row by row, for which BLAS takes one thread: the same seed, the same bits.
+    lines = out.reshape(n, count, side, side * 3)
     values -= (np.einsum("...i->...", values) / values.shape[-1])[..., None]
-    variance = np.einsum("...i,...i->...", values, values) / values.shape[-1]
+    variance = np.vecdot(lines, lines).sum(axis=-1) / values.shape[-1]
     # Two different values in a tile, however big, are a variance of more than 1e-6.
     scale = np.where(variance > 1e-6, 1 / np.sqrt(np.maximum(variance, 1e-6)), 0)
     values *= scale[..., None]
