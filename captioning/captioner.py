@@ -36,6 +36,7 @@ def build(
     dropout: float = 0.5,
     *,
     whole_captions: bool = False,
+    scores_dropout: float = 0.0,
     logits: bool = False,
     dtype: str = "float32",
 ) -> keras.Model:
@@ -48,6 +49,7 @@ def build(
         whole_captions: for training by teacher forcing: the prefix is a caption of any length t
             without padding, the output (n, t, vocabulary_size) predicts the word after each of
             its words. The weights are the same, in the same order.
+        scores_dropout: share of the units before the scores that is dropped in training.
         logits: leave the softmax out.
         dtype: Keras dtype policy of the layers.
     """
@@ -66,6 +68,8 @@ def build(
         image = layers.Reshape((1, units), name="every_word", dtype=dtype)(image)
     merged = layers.Add(name="merge", dtype=dtype)([image, words])
     merged = layers.Dense(units, activation="relu", name="decoder", dtype=dtype)(merged)
+    if scores_dropout:
+        merged = layers.Dropout(scores_dropout, name="scores_dropout", dtype=dtype)(merged)
     output = layers.Dense(
         vocabulary_size, activation=None if logits else "softmax", name="scores", dtype=dtype
     )(merged)

@@ -72,7 +72,7 @@ def add_training(parser: argparse.ArgumentParser, epochs: int | None = None) -> 
         type=positive_int,
         default=epochs,
         metavar="N",
-        help=f"default: {epochs or '6 (fast) or 20 (reference)'}",
+        help=f"default: {epochs or '9 (fast) or 20 (reference)'}",
     )
     parser.add_argument(
         "--batch-size",
