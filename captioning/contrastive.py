@@ -495,7 +495,9 @@ def train(run: Run, settings: dict, folder: Path, resume: bool = False) -> list[
     optimizer.build(model.trainable_variables)
 
     def keep(row: dict) -> Path:
-        return trunks.save(folder / ENCODER, taught(model, run.trunk), {"settings": settings} | row)
+        reached = {key: value for key, value in row.items() if key != "seconds"}
+        record = {"settings": settings, "reached": reached}
+        return trunks.save(folder / ENCODER, taught(model, run.trunk), record)
 
     training.fit(
         model,

@@ -5,8 +5,8 @@
     python tests/kill.py --only main.py   # one stage; those before it run undisturbed
     python tests/kill.py --scripts 5      # the scripts themselves, each at 5 random times
 
-A stage runs in a forked process on a tiny dataset: those of the pipeline, and the scripts of the
-jigsaw branch. At a chosen operation (a file opened for writing, moved or removed; a folder made)
+A stage runs in a forked process on a tiny dataset: those of the pipeline, and the scripts that
+pretrain and those of the jigsaw branch. At a chosen operation (a file opened for writing, moved or removed; a folder made)
 the process kills itself, interrupts itself as Ctrl-C does, or is left without room on the disk.
 After each, every output must be the old one or a new and whole one; run again, resuming where
 there is something to resume, the stage must end with exactly the files of a run that nothing
@@ -116,6 +116,7 @@ def resumption(name: str, folder: Path = Path()) -> list[str]:
     states = {
         "2_train_IC_model.py": WORK,
         "jigsaw/main.py": WORK / "pretraining",
+        "contrastive/main.py": WORK / "contrastive",
         "jigsaw/Jigsaw_IC_model.py": WORK,
     }
     return (
@@ -131,7 +132,7 @@ PIPELINE: dict[str, list[str]] = {
     "4_tokenizer.py": PLACES,
     "5_test.py": ["data/Images", "--workdir", "work", "--output", "work/captions.png"],
 }
-JIGSAW: dict[str, list[str]] = {
+PRETRAINING: dict[str, list[str]] = {
     "jigsaw/to_hdf5.py": [
         "--images", "data/Images", "--output", "work/pictures.hdf5", "--size", "51",
         "--val", "0.2", "--test", "0.2", "--workers", "2",
@@ -140,6 +141,10 @@ JIGSAW: dict[str, list[str]] = {
         "--hdf5", "work/pictures.hdf5", "--permutations", "data/permutations.txt",
         "--max-hamming-set", "9", "--backbone", "small", "--batch-size", "4", "--epochs", "2",
         "--output", "work/pretraining",
+    ],
+    "contrastive/main.py": [
+        "--hdf5", "work/pictures.hdf5", "--backbone", "small", "--size", "32", "--batch-size", "4",
+        "--epochs", "2", "--output", "work/contrastive",
     ],
     "jigsaw/Jigsaw_feature_extraction.py": [
         "--model", "work/pretraining/model.keras", "--images", "data/Images", "--workdir", "work",
@@ -161,7 +166,7 @@ STAGES: dict[str, Callable] = {
     "3 BLEU": score,
     "5 captions": caption,
 }
-BRANCHES = (STAGES, {name: script(name, arguments) for name, arguments in JIGSAW.items()})
+BRANCHES = (STAGES, {name: script(name, arguments) for name, arguments in PRETRAINING.items()})
 QUICK = ("1 captions", "1 features", "4 tokenizer", "jigsaw/to_hdf5.py")  # without TensorFlow
 
 
@@ -480,7 +485,7 @@ def main() -> None:
         survived = 0
         if arguments.scripts:
             times = random.Random(arguments.seed)
-            for scripts in (PIPELINE, JIGSAW):
+            for scripts in (PIPELINE, PRETRAINING):
                 survived += survive_scripts(scripts, base, arguments.scripts, times)
         else:
             for branch in BRANCHES:
