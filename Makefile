@@ -6,7 +6,7 @@ EXAMPLES ?= 20000
 DEMO := demo_work
 DEMO_ARGS := --dataset $(DEMO)/scenes --workdir $(DEMO)
 
-.PHONY: setup setup-torch demo test test-long fuzz lint clean
+.PHONY: setup setup-torch demo test test-long bench fuzz lint clean
 
 setup: $(VENV)/.installed
 
@@ -40,6 +40,9 @@ test: setup
 
 test-long: setup  # every moment at which a stage can be stopped: about 10 minutes
 	$(PY) -m pytest -m long
+
+bench: setup  # every speed of the README beside the plain way, in one run each: 5 to 10 minutes
+	$(PY) -m benchmarks
 
 fuzz: setup  # hypothesis with a hundred times the examples
 	FUZZ_EXAMPLES=$(EXAMPLES) $(PY) -m pytest -m fuzz
