@@ -6,7 +6,7 @@ EXAMPLES ?= 20000
 DEMO := demo_work
 DEMO_ARGS := --dataset $(DEMO)/scenes --workdir $(DEMO)
 
-.PHONY: setup setup-torch demo test test-long fuzz lint clean
+.PHONY: setup setup-torch demo test test-long bench fuzz lint clean
 
 setup: $(VENV)/.installed
 
@@ -43,6 +43,9 @@ test: setup  # a process for each core; the tests of a file stay together and sh
 
 test-long: setup  # every moment at which a stage can be stopped, many of the jigsaw scripts
 	$(PY) -m pytest -m long
+
+bench: setup  # every speed of the README beside the plain way, in one run each
+	$(PY) -m benchmarks
 
 fuzz: setup  # hypothesis with a hundred times the examples; atheris too, where it is installed
 	FUZZ_EXAMPLES=$(EXAMPLES) $(PY) -m pytest -m fuzz

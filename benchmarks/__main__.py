@@ -1,0 +1,38 @@
+"""The README's table of speed, measured here: make bench, or python -m benchmarks.
+
+Runs one program after the other, each of which measures ours and the plain way in one run. With
+FLICKR8K=DIR the features are those of its pictures, else of made-up ones. What needs a trained
+captioner (`decoding.py`) or much longer (`recipes.py`, the best dev loss) has a command of its own.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+PICTURES = Path(os.environ["FLICKR8K"]) / "Flicker8k_Dataset" if "FLICKR8K" in os.environ else None
+FEATURES = ["--count", "32"] + (["--images", str(PICTURES)] if PICTURES else [])
+PROGRAMS = {
+    "captioner, float32": ["captioner.py"],
+    "captioner, bfloat16": ["captioner.py", "--precision", "bfloat16"],
+    "features": ["features.py", *FEATURES],
+    "start-up": ["startup.py"],
+    "permutations": ["permutations.py"],
+    "puzzles": ["jigsaw_batches.py"],
+    "pictures to HDF5": ["hdf5.py"],
+    "BLEU": ["bleu.py"],
+}
+
+
+def main() -> int:
+    failed = 0
+    for title, (program, *arguments) in PROGRAMS.items():
+        print(f"\n## {title}: benchmarks/{program} {' '.join(arguments)}", flush=True)
+        command = [sys.executable, Path(__file__).with_name(program), *arguments]
+        environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}
+        failed += subprocess.run(command, env=environment, stderr=subprocess.DEVNULL).returncode > 0
+    return failed
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,41 @@
+"""What several benchmarks need: ways taking turns, and captions of any number of images."""
+
+import time
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+WORDS, VOCABULARY = 10, 7579  # as Flickr8k: words a caption, startseq not counted; word ids
+
+
+def take_turns(ways: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+    """Seconds of each way's fastest round, because other programs only ever add time."""
+    seconds = dict.fromkeys(ways, float("inf"))
+    for _ in range(rounds):
+        for name, way in ways.items():
+            start = time.perf_counter()
+            way()
+            seconds[name] = min(seconds[name], time.perf_counter() - start)
+    return seconds
+
+
+def caption_data(images: int, dimension: int = 2048, vocabulary: int = VOCABULARY):
+    """Random features and five captions an image, of Flickr8k's lengths: `recipes.CaptionData`.
+
+    Speed and memory do not depend on which words they are, so any will do.
+    """
+    from captioning import recipes
+
+    random = np.random.default_rng(0)
+
+    def captions(count: int):
+        lengths = random.poisson(WORDS, 5 * count).clip(2, 33)
+        ids = random.integers(1, vocabulary, (len(lengths), 1 + lengths.max()), dtype=np.int32)
+        ids[np.arange(ids.shape[1]) > lengths[:, None]] = 0
+        inputs = np.where(ids[:, 1:] > 0, ids[:, :-1], 0)  # the last word is a target only
+        return recipes.Sequences(
+            inputs, ids[:, 1:], np.arange(len(lengths), dtype=np.int32) // 5
+        ), random.normal(size=(count, dimension)).astype(np.float32)
+
+    (train, features), (dev, dev_features) = captions(images), captions(max(1, images // 6))
+    return recipes.CaptionData(train, dev, features, dev_features, vocabulary, 34)
