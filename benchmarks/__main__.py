@@ -30,7 +30,10 @@ def main() -> int:
         print(f"\n## {title}: benchmarks/{program} {' '.join(arguments)}", flush=True)
         command = [sys.executable, Path(__file__).with_name(program), *arguments]
         environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}
-        failed += subprocess.run(command, env=environment, stderr=subprocess.DEVNULL).returncode > 0
+        done = subprocess.run(command, env=environment, stderr=subprocess.PIPE, text=True)
+        if done.returncode:  # else it holds progress and the framework's notices
+            print(done.stderr, file=sys.stderr)
+            failed += 1
     return failed
 
 

@@ -31,8 +31,8 @@ def plain_puzzle(image, gray, corners, permutation, side) -> np.ndarray:
             y, x = corners[tile, channel]
             pixels[:, :, channel] = image[y : y + side, x : x + side, channel]
         if gray:
-            luminance = image_transform.LUMINANCE * pixels.astype(np.float32)
-            pixels[:] = np.rint(luminance.sum(axis=-1))[:, :, None]
+            luminance = pixels.astype(int) @ [19595, 38470, 7471]  # BT.601 as Pillow has it
+            pixels[:] = np.rint(luminance / 65536)[:, :, None]
         puzzle[permutation[tile]] = plain_normalised(pixels)
     return puzzle
 
