@@ -7,10 +7,10 @@
 
 A stage runs in a forked process on a tiny dataset: those of the pipeline, and the scripts that
 pretrain and those of the jigsaw branch. At a chosen operation (a file opened for writing, moved or
-removed; a folder made) the process kills itself, interrupts itself as Ctrl-C does, or is left without room on the disk.
-After each, every output must be the old one or a new and whole one; run again, resuming where
-there is something to resume, the stage must end with exactly the files of a run that nothing
-stopped, and no others.
+removed; a folder made) the process kills itself, interrupts itself as Ctrl-C does, or is left
+without room on the disk. After each, every output must be the old one or a new and whole one; run
+again, resuming where there is something to resume, the stage must end with exactly the files of a
+run that nothing stopped, and no others.
 """
 
 import argparse
