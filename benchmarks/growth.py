@@ -1,0 +1,154 @@
+"""How cost grows with the number of images: features, a training epoch, captions, features.pkl.
+
+    python benchmarks/growth.py [--sizes 1000 8000 32000] [--output docs/growth.png]
+
+Each point is a process of its own, on made-up pictures, features and captions: seconds, and the
+memory it peaked at, above what the same process takes for sixteen images. Features are those of
+the untrained `small` network at 96 pixels, so that 32,000 pictures take minutes and not an hour.
+"""
+
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repository
+
+from captioning import console
+
+LEAST = 16  # images: what the libraries themselves take
+PIXELS, DIMENSION = 96, 2048
+
+
+def features(count: int) -> float:
+    import numpy as np
+    from PIL import Image
+
+    from captioning import encoders, extraction, trunks
+
+    with tempfile.TemporaryDirectory() as name:
+        folder, random = Path(name), np.random.default_rng(0)
+        (folder / "images").mkdir()
+        for i in range(count):
+            picture = Image.fromarray(random.integers(0, 256, (8, 8, 3), dtype=np.uint8))
+            picture.resize((128, 96)).save(folder / "images" / f"{i:06d}.jpg")
+        encoder = encoders.of_trunk(trunks.untrained("small", PIXELS))
+        paths = sorted((folder / "images").iterdir())
+        encoder.extract(np.zeros((1, PIXELS, PIXELS, 3), np.uint8))
+        start = time.perf_counter()
+        extraction.extract(encoder, paths, 32, folder)
+        return time.perf_counter() - start
+
+
+def training(count: int) -> float:
+    from benchmarks import common
+    from captioning import recipes
+
+    data = common.caption_data(count, DIMENSION)
+    settings = {"recipe": "fast", "precision": "float32", "plateau": None}
+    batches, _ = data.batches("fast", 64, seed=0)
+    model = recipes.compile_(data, settings, steps=len(batches))
+    start = time.perf_counter()
+    for i in range(len(batches)):
+        model.train_on_batch(*batches[i])
+    return time.perf_counter() - start
+
+
+def captions(count: int) -> float:
+    import numpy as np
+
+    from benchmarks import common
+    from captioning import captioner, decoding
+    from captioning.text import END, START
+    from captioning.tokenizer import Tokenizer
+
+    tokenizer = Tokenizer()
+    words = [START, END, *(f"w{i}" for i in range(common.VOCABULARY - 3))]
+    tokenizer.fit_on_texts([" ".join(words)])
+    network = captioner.build(DIMENSION, common.VOCABULARY, 34)
+    given = np.random.default_rng(0).normal(size=(count, DIMENSION)).astype(np.float32)
+    start = time.perf_counter()
+    decoding.greedy(captioner.Captioner(network, {}), tokenizer, given)
+    return time.perf_counter() - start
+
+
+def features_file(count: int) -> float:
+    import numpy as np
+
+    from captioning import artifacts
+
+    matrix = np.random.default_rng(0).normal(size=(count, 1, DIMENSION)).astype(np.float32)
+    with tempfile.TemporaryDirectory() as folder:
+        start = time.perf_counter()
+        artifacts.save_features(Path(folder), {f"{i:06d}": f for i, f in enumerate(matrix)}, {})
+        artifacts.load_features(Path(folder))
+        return time.perf_counter() - start
+
+
+STAGES = {
+    "features": features,
+    "training epoch": training,
+    "greedy captions": captions,
+    "features.pkl, written and read": features_file,
+}
+
+
+def measure(stage: str, count: int) -> dict:
+    """Seconds and peak memory in bytes of a stage in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, __file__, "--measure", stage, str(count)],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def draw(points: dict, output: Path) -> None:
+    """Seconds and memory over the number of images, both axes logarithmic."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    for axis, key, label in zip(
+        figure.subplots(1, 2), ("seconds", "memory"), ("seconds", "MB above the least"), strict=True
+    ):
+        for stage, rows in points.items():
+            axis.loglog(
+                [row["images"] for row in rows], [row[key] for row in rows], ".-", label=stage
+            )
+        axis.set(xlabel="images", ylabel=label)
+        axis.grid(alpha=0.3, which="both")
+    axis.legend()
+    figure.savefig(output, dpi=100)
+
+
+def main() -> None:
+    parser = console.parser(__doc__)
+    parser.add_argument("--sizes", type=int, nargs="+", default=(1000, 8000, 32000))
+    parser.add_argument("--stages", nargs="+", choices=STAGES, default=tuple(STAGES))
+    parser.add_argument("--output", type=Path, default=Path("growth.png"))
+    parser.add_argument("--measure", nargs=2, metavar=("STAGE", "IMAGES"), help="one point")
+    args = parser.parse_args()
+    if args.measure:
+        stage, count = args.measure
+        seconds = STAGES[stage](int(count))
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        print(json.dumps({"seconds": seconds, "peak": peak}))
+        return
+    points = {}
+    print("| stage | images | seconds | ms an image | MB above the least |\n|---|---|---|---|---|")
+    for stage in args.stages:
+        least, points[stage] = measure(stage, LEAST)["peak"], []
+        for count in args.sizes:
+            row = measure(stage, count)
+            memory = (row["peak"] - least) / 1e6
+            points[stage].append({"images": count, "seconds": row["seconds"], "memory": memory})
+            each = 1000 * row["seconds"] / count
+            print(f"| {stage} | {count} | {row['seconds']:.1f} | {each:.2f} | {memory:.0f} |")
+    draw(points, args.output)
+    console.written([args.output])
+
+
+if __name__ == "__main__":
+    console.run(main)
