@@ -33,7 +33,7 @@ demo: setup
 	@echo; echo "Captions of held-out scenes"
 	$(PY) 5_test.py $$(head -12 $(DEMO)/scenes/Flickr8k_text/Flickr_8k.testImages.txt | sed 's|^|$(DEMO)/scenes/Flicker8k_Dataset/|') --workdir $(DEMO) --output $(DEMO)/scenes.png
 	@echo; echo "Captions of two photographs that scikit-learn ships, by the captioner in Pre-trained/"
-	$(PY) 5_test.py $$($(PY) -c "import pathlib, sklearn.datasets as d; print(*(pathlib.Path(d.__file__).parent / 'images').glob('*.jpg'))") --workdir Pre-trained --output $(DEMO)/photographs.png
+	$(PY) 5_test.py $$($(PY) -c "import pathlib, sklearn.datasets as d; print(*sorted((pathlib.Path(d.__file__).parent / 'images').glob('*.jpg')))") --workdir Pre-trained --output $(DEMO)/photographs.png
 	$(PY) -m captioning.contact_sheet $(DEMO)/scenes.png $(DEMO)/photographs.png --output $(DEMO)/captions.png
 	@echo; echo "With the right features ($(DEMO)) and with those of other pictures (shuffled):"
 	@$(PY) -m captioning.results $(DEMO) $(DEMO)/shuffled --split test

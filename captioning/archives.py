@@ -61,6 +61,11 @@ def refuse_traps(path: str | os.PathLike, file: h5py.File) -> None:
         node = None if isinstance(link, h5py.ExternalLink) else file.get(name)
         if node is None or (isinstance(node, h5py.Dataset) and (node.external or node.is_virtual)):
             raise CaptioningError(f"{path} points into other files at {name}; do not trust it")
-        size += node.nbytes if isinstance(node, h5py.Dataset) else 0
+        if isinstance(node, h5py.Dataset):
+            if node.dtype.hasobject:  # its elements may all be one text, as long as one likes
+                raise CaptioningError(
+                    f"{path} holds texts where a model has numbers, at {name}; do not trust it"
+                )
+            size += node.nbytes
     if size > _MAX_RATIO * os.stat(path).st_size:
         raise CaptioningError(f"{path} unpacks to far more than its size; do not trust it")

@@ -229,7 +229,8 @@ def check_shipped(captioner: Path, *others: Path) -> None:
     if captioner.name not in expected:
         return
     for path in (captioner, *others):
-        if path.name in expected and path.parent == captioner.parent and path.exists():
+        beside = path.resolve().parent == captioner.resolve().parent
+        if path.name in expected and beside and path.exists():
             found = files.sha256(path)
             if found != expected[path.name]:
                 raise CaptioningError(
@@ -242,8 +243,15 @@ def shipped(folder: Path) -> dict[str, str]:
     """File name → SHA-256 of the set that a folder was shipped with; {} where there is none."""
     path = folder / MANIFEST
     manifest = files.read_json(path) if path.exists() else {}
-    if not isinstance(manifest, dict):
-        raise CaptioningError(f"{path}: expected file names with their SHA-256, found none")
+    sound = isinstance(manifest, dict) and all(
+        isinstance(digest, str) and name and Path(name).name == name
+        for name, digest in manifest.items()
+    )
+    if not sound:
+        raise CaptioningError(
+            f"{path}: expected names of files beside it with their SHA-256, found something else; "
+            "restore it (git checkout)"
+        )
     return manifest
 
 

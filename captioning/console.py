@@ -125,6 +125,22 @@ def positive_int(text: str) -> int:
     return value
 
 
+def positive_float(text: str) -> float:
+    """`argparse` type: a finite number above 0."""
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected a number above 0, got {text}")
+    return value
+
+
+def share(text: str) -> float:
+    """`argparse` type: a number from 0 to 1."""
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"expected a number from 0 to 1, got {text}")
+    return value
+
+
 def natural(text: str) -> int:
     """`argparse` type: a whole number of at least 0 that generators take as a seed (32 bits)."""
     value = int(text)
@@ -135,6 +151,7 @@ def natural(text: str) -> int:
 
 # argparse names the type in "invalid … value"
 natural.__name__ = positive_int.__name__ = "whole number"
+positive_float.__name__ = share.__name__ = "number"
 
 
 def run(main: Callable[[], int | None]) -> NoReturn:
@@ -270,8 +287,19 @@ def announce_device() -> None:
     with contextlib.nullcontext() if show else _stderr_held_back():
         import keras
 
-        devices = keras.distribution.list_devices("gpu") or keras.distribution.list_devices("cpu")
-    note(f"device: {', '.join(devices)} ({keras.backend.backend()} backend)")
+        found = devices("gpu") or devices("cpu")
+    note(f"device: {', '.join(found)} ({keras.backend.backend()} backend)")
+
+
+def devices(kind: str) -> list[str]:
+    """Names of the devices of a kind, "gpu" or "cpu", that the Keras backend computes on."""
+    import keras
+
+    if keras.backend.backend() != "torch":
+        return keras.distribution.list_devices(kind)
+    import torch  # for which Keras has no such list
+
+    return [f"{kind}:{i}" for i in range(torch.cuda.device_count() if kind == "gpu" else 1)]
 
 
 @contextlib.contextmanager

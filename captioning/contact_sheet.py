@@ -13,6 +13,7 @@ import matplotlib
 from PIL import Image, ImageDraw, ImageFont
 
 from captioning import console, files, images
+from captioning.errors import CaptioningError
 
 PAPER, FRAME, INK = "white", (222, 222, 222), (40, 40, 40)
 FONT_SIZE = 14
@@ -107,7 +108,14 @@ def main() -> None:
     parser.add_argument("pages", type=Path, nargs="+", metavar="PAGE")
     parser.add_argument("--output", type=Path, required=True, metavar="PNG")
     args = parser.parse_args()
-    stacked = stack([images.load_rgb(path) for path in args.pages])
+    images.check_suffix(args.output)
+    pages = []
+    for path in args.pages:
+        try:
+            pages.append(images.load_rgb(path))
+        except images.UnreadableImage as error:
+            raise CaptioningError(f"{path}: {error}; name a picture") from None
+    stacked = stack(pages)
     with files.atomic(args.output) as temporary:
         stacked.save(temporary)
     console.written([args.output])

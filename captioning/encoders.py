@@ -5,13 +5,13 @@ import functools
 import hashlib
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path, PureWindowsPath
 
 import keras
 import numpy as np
 
-from captioning import files, jigsaw, trunks, weights
+from captioning import files, jigsaw, networks, trunks, weights
 from captioning.errors import CaptioningError
 
 PRECISIONS = ("float32", "bfloat16")
@@ -45,6 +45,10 @@ class Encoder:
         for i in range(0, len(pixels), batch_size):
             features[i : i + batch_size] = self._run(pixels[i : i + batch_size])
         return features
+
+    def take(self, values: Mapping[str, np.ndarray]) -> None:
+        """Other weights for the trunk of `of_trunk`, under the names of `networks.parameters`."""
+        networks.fold(values, self.network.layers[-1])
 
     @functools.cached_property
     def _run(self) -> Callable[[np.ndarray], np.ndarray]:
@@ -191,6 +195,11 @@ def trunk(name_or_file: str, seed: int = 0) -> trunks.Trunk:
     """
     if name_or_file == "random":
         return trunks.random(seed)
+    if name_or_file == "imagenet" or name_or_file.endswith(".keras"):
+        raise CaptioningError(
+            f"expected a trunk that can be trained on, found {name_or_file}, which is another kind "
+            "of network; name another one"
+        )
     source = weights.SOURCES.get(name_or_file)
     path = weights.fetch(name_or_file) if source else _existing(name_or_file)
     read = trunks.read(path)

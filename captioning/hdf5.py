@@ -207,9 +207,20 @@ class Images:
         return pixels.reshape(*rows.shape, *self.shape[1:])
 
     def names(self) -> list[str]:
-        """The pictures' file names, relative to the folder they were read from."""
+        """The pictures' file names, relative to the folder they were read from.
+
+        Raises:
+            CaptioningError: if the file does not hold a name for each.
+        """
         with _open(self.path) as file:
-            return [os.fsdecode(name) for name in file[names_of(self.split)][:]]
+            link = file.get(names_of(self.split), getlink=True)
+            names = file[names_of(self.split)] if isinstance(link, h5py.HardLink) else None
+            if not isinstance(names, h5py.Dataset) or names.shape != self.shape[:1]:
+                raise CaptioningError(
+                    f"expected a file name for each picture ({names_of(self.split)}) in "
+                    f"{self.path}, found none; make the file with jigsaw/to_hdf5.py"
+                )
+            return [os.fsdecode(name) for name in names[:]]
 
     def __reduce__(self):
         return Images, (self.path, self.split)
@@ -219,6 +230,12 @@ def rows(path: str | os.PathLike) -> dict[str, int]:
     """Split → number of pictures."""
     with _open(os.fspath(path)) as file:
         return {split: len(file[split]) for split in SPLITS}
+
+
+def has(path: str | os.PathLike, split: str) -> bool:
+    """Whether a file holds pictures of a split."""
+    with _open(os.fspath(path)) as file:
+        return split in file
 
 
 def skipped(path: str | os.PathLike) -> dict[str, str]:

@@ -14,6 +14,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from captioning.errors import CaptioningError, printable
 
+PICTURE_SUFFIXES = (".png", ".jpg", ".webp", ".tif")
 MAX_PIXELS = 178_956_970  # a larger picture is refused: Pillow's own bound against bombs
 warnings.filterwarnings("ignore", module=r"PIL\.")  # `load_rgb` uses a picture or tells why not
 
@@ -23,6 +24,14 @@ class UnreadableImage(CaptioningError):
 
     def __init__(self, reason: str):  # often a decoder's, with whatever a damaged file makes it say
         super().__init__(printable(reason.rstrip(".")))
+
+
+def check_suffix(output: Path) -> None:
+    """Raise `CaptioningError` if a picture that is to be drawn has the suffix of none."""
+    if output.suffix.lower() not in PICTURE_SUFFIXES:
+        raise CaptioningError(
+            f"expected --output to end in {', '.join(PICTURE_SUFFIXES)}, found {str(output)!r}"
+        )
 
 
 def image_id(path: str | os.PathLike) -> str:

@@ -27,13 +27,15 @@ def ship(workdir: Path, output: Path) -> list[Path]:
     trained = captioner.load(path)
     encoder = trained.record.get("encoder") or {}
     weights = Path(encoder.get("file") or "")
-    if not weights.is_file() or files.sha256(weights) != encoder["sha256"]:
+    if not weights.is_file() or files.sha256(weights) != encoder.get("sha256"):
         raise CaptioningError(
-            f"expected the weights of the encoder that {path} was trained with in {weights}, found "
-            "others or none; train it on features of an encoder from a file"
+            f"expected the weights of the encoder that {path} was trained with in "
+            f"{encoder.get('file') or 'a file'}, found others or none; train it on features of an "
+            "encoder from a file"
         )
-    for former in artifacts.shipped(output):
-        (output / former).unlink(missing_ok=True)
+    if workdir.resolve() == output.resolve():
+        raise CaptioningError(f"expected another folder than {output} to ship from, found itself")
+    former = artifacts.shipped(output)
     # the folder it was trained in means nothing elsewhere: the encoder lies beside it
     record = trained.record | {"encoder": encoder | {"file": weights.name}}
     written = [
@@ -45,7 +47,10 @@ def ship(workdir: Path, output: Path) -> list[Path]:
         with files.atomic(copy) as temporary:
             shutil.copyfile(source, temporary)
     hashes = {file.name: files.sha256(file) for file in written}
-    return [*written, files.write_json(output / artifacts.MANIFEST, hashes)]
+    written.append(files.write_json(output / artifacts.MANIFEST, hashes))
+    for name in former.keys() - hashes.keys():
+        (output / name).unlink(missing_ok=True)
+    return written
 
 
 def main() -> None:

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 from captioning import artifacts, console, dataset, files, images, text
 from captioning.errors import CaptioningError
 
-PICTURE_SUFFIXES = (".png", ".jpg", ".webp", ".tif")
 CELL_WIDTH = 240  # pixels of a picture on a contact sheet
 _MOST_COMPLAINTS = 20  # printed about one file
 
@@ -241,10 +240,8 @@ def caption(
     Returns:
         the exit code: 3 if some files were no readable images.
     """
-    if output and output.suffix.lower() not in PICTURE_SUFFIXES:
-        raise CaptioningError(
-            f"expected --output to end in {', '.join(PICTURE_SUFFIXES)}, found {str(output)!r}"
-        )
+    if output:
+        images.check_suffix(output)
     paths = _images_of(inputs)
     tokenizer_file = tokenizer_file or workdir / artifacts.TOKENIZER
     path = model or artifacts.find_captioner(workdir)
@@ -334,7 +331,7 @@ def versions() -> dict[str, str]:
     """Versions of what a result depends on, for its record."""
     from importlib import metadata
 
-    names = ("keras", "tensorflow", "numpy", "pillow")
+    names = ("keras", "tensorflow", "jax", "torch", "numpy", "pillow", "h5py")
     installed = {d: metadata.version(d) for d in names if _installed(d)}
     return {"python": platform.python_version(), "platform": sys.platform} | installed
 

@@ -97,6 +97,12 @@ def parse_captions(path: str | os.PathLike) -> tuple[dict[str, list[str]], list[
     return captions, complaints
 
 
+def cleaned(path: str | os.PathLike) -> dict[str, list[str]]:
+    """Image id → cleaned captions of a caption file, as `parse_captions` reads it."""
+    captions, _ = parse_captions(path)
+    return {key: list(map(clean, group)) for key, group in captions.items()}
+
+
 def _is_kaggle(text: str) -> bool:
     return text.partition("\n")[0].strip().lower() == "image,caption"
 

@@ -54,7 +54,8 @@ def fit(
         the history: one dictionary an epoch, as written to `history.csv`.
 
     Raises:
-        CaptioningError: when resuming without a state or with other settings.
+        CaptioningError: when resuming without a state or with other settings, or when the loss is
+            no longer finite.
     """
     if folder.exists():
         files.sweep(folder)  # there may be nothing left to write, which would do it
@@ -119,6 +120,11 @@ class _Recorder(keras.callbacks.Callback):
         self.rate = float(keras.ops.convert_to_numpy(self.trained.optimizer.learning_rate))
 
     def on_epoch_end(self, epoch, logs=None):
+        if not np.isfinite(logs["loss"]):
+            raise CaptioningError(
+                f"expected a finite loss, found {logs['loss']} in epoch {epoch + 1}; lower the "
+                "learning rate; the files of the epochs before are whole"
+            )
         row = {"epoch": epoch + 1} | {key: float(value) for key, value in logs.items()}
         row |= {"learning_rate": self.rate, "seconds": round(time.monotonic() - self.start, 2)}
         improved = "val_loss" not in row or row["val_loss"] < min(

@@ -2,6 +2,7 @@
 
 import dataclasses
 import fnmatch
+import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping
@@ -14,6 +15,7 @@ import numpy as np
 from captioning import archives, checkpoints, files, networks, pickles, weights
 from captioning.errors import CaptioningError
 
+SIZES = (32, 1024)  # least and largest side of the pictures an encoder may take, in pixels
 _RECORD = "encoder"  # an attribute of the HDF5 file, JSON
 
 
@@ -34,6 +36,14 @@ class Trunk:
     size: int = 224
     preprocessing: str = "imagenet"
     pool_padding: str = "torch"
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the values."""
+        digest = hashlib.sha256()
+        for name in sorted(self.values):
+            digest.update(np.ascontiguousarray(self.values[name]))
+        return digest.hexdigest()
 
     def folded(self, dtype: str | None = None) -> keras.Model:
         """The network for inference: see `networks.fold`."""
@@ -91,7 +101,13 @@ def read(path: Path) -> Trunk:
         CaptioningError: if the file is damaged, or does not hold exactly such a trunk.
     """
     if path.suffix == ".h5":
-        with pickles.refusing(path, "the weights of an encoder"), h5py.File(path) as file:
+        try:
+            file = h5py.File(path)
+        except OSError as error:
+            raise CaptioningError(
+                f"{path} is not a whole HDF5 file ({error}); check --encoder, or make it anew"
+            ) from None
+        with pickles.refusing(path, "the weights of an encoder"), file:
             archives.refuse_traps(path, file)
             if _RECORD in file.attrs:
                 return _saved(path, file)
@@ -122,33 +138,30 @@ def save(path: str | os.PathLike, trunk: Trunk, record: dict) -> Path:
     return Path(path)
 
 
-def record_of(path: Path) -> dict:
-    """What `save` wrote about a trunk besides its weights; {} for other files."""
-    if path.suffix != ".h5":
-        return {}
-    with pickles.refusing(path, "the weights of an encoder"), h5py.File(path) as file:
-        return json.loads(file.attrs.get(_RECORD, "{}"))
-
-
 def _saved(path: Path, file: h5py.File) -> Trunk:
+    if file.attrs.get_id(_RECORD).shape != ():  # many texts, as long as one likes
+        raise ValueError("its record is no text")
     record = json.loads(file.attrs[_RECORD])
+    if not isinstance(record, dict):
+        raise ValueError("its record describes none")
     backbone, size = record.get("backbone"), record.get("size")
     if (
         backbone not in networks.BACKBONES
         or type(size) is not int
-        or not 32 <= size <= 1024
+        or not SIZES[0] <= size <= SIZES[1]
         or record.get("preprocessing") not in weights.PREPROCESSINGS
         or record.get("pool_padding") not in ("torch", "same")
     ):
         raise ValueError("its record describes none")
-    tensors = {}
+    nodes = {}
     file.visititems(
-        lambda name, node: (
-            tensors.update({name: node[()]}) if isinstance(node, h5py.Dataset) else None
-        )
+        lambda name, node: nodes.update({name: node}) if isinstance(node, h5py.Dataset) else None
     )
-    _check(tensors, networks.parameter_shapes(backbone), "", path)
-    values = {name: array.astype(np.float32) for name, array in tensors.items()}
+    shapes = networks.parameter_shapes(backbone)
+    _check(nodes, shapes, "", path)  # before any of them is read
+    if any(nodes[name].dtype.kind != "f" for name in shapes):
+        raise ValueError("it holds something else than floats")
+    values = {name: nodes[name][()].astype(np.float32) for name in shapes}
     return Trunk(values, backbone, size, record["preprocessing"], record["pool_padding"])
 
 

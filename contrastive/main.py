@@ -22,6 +22,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repository
 
 from captioning import console
+from captioning.errors import CaptioningError
 
 
 def arguments() -> argparse.Namespace:
@@ -76,35 +77,40 @@ def arguments() -> argparse.Namespace:
         help="pictures a batch (default: %(default)s)",
     )
     parser.add_argument(
-        "--learning-rate", type=float, default=1e-3, metavar="X", help="default: %(default)s"
+        "--learning-rate",
+        type=console.positive_float,
+        default=1e-3,
+        metavar="X",
+        help="default: %(default)s",
     )
     parser.add_argument(
-        "--weight-decay", type=float, default=1e-4, metavar="X", help="default: %(default)s"
+        "--weight-decay", type=console.share, default=1e-4, metavar="X", help="default: %(default)s"
     )
     parser.add_argument(
         "--temperature",
-        type=float,
+        type=console.positive_float,
         default=0.2,
         metavar="X",
         help="of the contrastive loss (default: %(default)s)",
     )
     parser.add_argument(
         "--colour",
-        type=float,
+        type=console.share,
         default=1.0,
         metavar="X",
-        help="strength of the colour jitter, 1 as published for ImageNet (default: %(default)s)",
+        help="strength of the colour jitter, 0 to 1, as published for ImageNet (default: "
+        "%(default)s)",
     )
     parser.add_argument(
         "--gray",
-        type=float,
+        type=console.share,
         default=0.2,
         metavar="X",
         help="share of views without colour (default: %(default)s)",
     )
     parser.add_argument(
         "--least-area",
-        type=float,
+        type=console.share,
         default=0.08,
         metavar="X",
         help="share of the picture that the smallest view shows (default: %(default)s)",
@@ -130,6 +136,13 @@ def arguments() -> argparse.Namespace:
         help="folder that is written to (default: %(default)s)",
     )
     parser.add_argument(
+        "--workdir",
+        type=Path,
+        default=Path(),
+        metavar="DIR",
+        help="folder of the split lists, where the dataset has none (default: the current folder)",
+    )
+    parser.add_argument(
         "--seed", type=console.natural, default=0, help="random seed (default: %(default)s)"
     )
     parser.add_argument("--resume", action="store_true", help="go on from training-state.npz")
@@ -138,6 +151,9 @@ def arguments() -> argparse.Namespace:
         parser.error("--method image-text needs --dataset, the captions to learn from")
     if not 32 <= args.size <= 224:
         parser.error(f"--size: expected 32 to 224 pixels, got {args.size}")
+    args.encoder_size = args.encoder_size or args.size * 3 // 2
+    if not 32 <= args.encoder_size <= 1024:
+        parser.error(f"--encoder-size: expected 32 to 1024 pixels, got {args.encoder_size}")
     return args
 
 
@@ -145,13 +161,16 @@ def main() -> None:
     args = arguments()
     console.announce_device()
 
-    from captioning import contrastive, files, hdf5, stages
+    from captioning import contrastive, dataset, files, hdf5, stages
 
-    images = hdf5.Images(args.hdf5, "train_img")
-    held_out = hdf5.Images(args.hdf5, "val_img")
-    trunk = contrastive.start(
-        args.init, args.backbone, args.encoder_size or args.size * 3 // 2, args.seed
-    )
+    pictures = hdf5.Images(args.hdf5, "train_img")
+    held_out = hdf5.Images(args.hdf5, "val_img") if hdf5.has(args.hdf5, "val_img") else []
+    if not len(pictures):
+        raise CaptioningError(
+            f"expected pictures in train_img of {args.hdf5}, found none; make it anew with "
+            "jigsaw/to_hdf5.py"
+        )
+    trunk = contrastive.start(args.init, args.backbone, args.encoder_size, args.seed)
     settings = {
         key: getattr(args, key)
         for key in (
@@ -159,13 +178,16 @@ def main() -> None:
             *("temperature", "colour", "gray", "least_area", "precision", "probe_every", "seed"),
         )
     }
-    settings |= {"backbone": trunk.backbone, "encoder_size": trunk.size, "init": args.init}
-    settings |= {"images": len(images), "versions": stages.versions()}
+    settings |= {"backbone": trunk.backbone, "encoder_size": trunk.size}
+    settings |= {"init": Path(args.init).name if args.init else None, "init_sha256": trunk.digest}
+    settings |= {"images": len(pictures), "held_out": len(held_out), "versions": stages.versions()}
+    settings |= {"hdf5_sha256": files.sha256(args.hdf5), "captions_sha256": None}
     pairs = None
     if args.dataset:
-        splits = stages.find_splits(args.dataset, args.output, args.seed)
-        pairs = contrastive.Pairs.find(args.dataset, splits.ids, images)
-    run = contrastive.prepare(trunk, images, held_out, pairs, settings)
+        splits = stages.find_splits(args.dataset, args.workdir, seed=0)
+        pairs = contrastive.Pairs.find(args.dataset, splits.ids, pictures)
+        settings["captions_sha256"] = files.sha256(dataset.Dataset(args.dataset).caption_file)
+    run = contrastive.prepare(trunk, pictures, held_out, pairs, settings)
     console.note(
         f"{args.method}: {len(run.data.rows)} pictures, views of {args.size} pixels, "
         f"{trunk.backbone}, {len(run.data)} batches an epoch"

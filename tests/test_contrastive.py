@@ -3,16 +3,30 @@
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
+import h5py
 import keras
 import numpy as np
 import pytest
 from conftest import REPOSITORY
 from keras import ops
 
-from captioning import contrastive, encoders, hdf5, networks, training, trunks, views
+from captioning import (
+    contrastive,
+    encoders,
+    hdf5,
+    methods,
+    networks,
+    training,
+    trunks,
+    view_batches,
+    views,
+    yardsticks,
+)
 from captioning.errors import CaptioningError
 
 SETTINGS = {
@@ -41,7 +55,7 @@ def test_nt_xent_and_its_gradient_are_those_of_the_paper(temperature):
     z = np.random.default_rng(0).normal(size=(12, 5))
     variable = tf.Variable(z, dtype="float32")
     with tf.GradientTape() as tape:
-        losses, correct = contrastive.nt_xent(variable, temperature)
+        losses, correct = methods.nt_xent(variable, temperature)
         mean = ops.mean(losses)
     np.testing.assert_allclose(losses, direct_nt_xent(z, temperature), rtol=1e-5)
     gradient = np.zeros_like(z)
@@ -59,7 +73,7 @@ def test_nt_xent_and_its_gradient_are_those_of_the_paper(temperature):
 def test_clip_loss_is_cross_entropy_both_ways():
     rng = np.random.default_rng(1)
     images, texts = rng.normal(size=(2, 6, 4))
-    losses, correct = contrastive.clip_loss(images, texts, 0.3)
+    losses, correct = methods.clip_loss(images, texts, 0.3)
     a, b = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (images, texts))
     logits = a @ b.T / 0.3
     expected = [
@@ -72,9 +86,9 @@ def test_clip_loss_is_cross_entropy_both_ways():
 
 def test_word_loss_is_the_cross_entropy_with_the_shares_of_the_words():
     captions = [["red dog", "dog runs"], ["blue sky", "nothing known"]]
-    shares = contrastive.word_shares(captions, ["dog", "red", "blue"])
+    shares = view_batches.word_shares(captions, ["dog", "red", "blue"])
     np.testing.assert_allclose(shares, [[2 / 3, 1 / 3, 0], [0, 0, 1]], rtol=1e-6)
-    model = contrastive.ImageText(networks.small(32), "imagenet", 0.2, 3, 10)
+    model = methods.ImageText(networks.resnet18(32), "imagenet", 0.2, 3, 10)
     scores = np.array([[1.0, 2.0, 3.0], [0.5, 0.0, -1.0]])
     same = np.eye(2, 4, dtype="float32")
     loss, reported = model.objective(
@@ -91,11 +105,11 @@ def test_deviation_and_rank_tell_learning_from_collapse():
     rng = np.random.default_rng(0)
     spread = rng.normal(size=(2000, 16)).astype("float32")
     collapsed = 1 + 1e-4 * spread
-    assert float(contrastive.deviation(spread)) == pytest.approx(1, abs=0.02)
-    assert float(contrastive.deviation(collapsed)) < 0.01
-    assert contrastive.effective_rank(spread) == pytest.approx(16, abs=0.1)
+    assert float(methods.deviation(spread)) == pytest.approx(1, abs=0.02)
+    assert float(methods.deviation(collapsed)) < 0.01
+    assert yardsticks.effective_rank(spread) == pytest.approx(16, abs=0.1)
     line = spread[:, :1] * np.arange(1, 17)
-    assert contrastive.effective_rank(line) == pytest.approx(1, abs=0.01)
+    assert yardsticks.effective_rank(line) == pytest.approx(1, abs=0.01)
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +136,7 @@ def file(pictures, tmp_path_factory):
 
 def test_a_batch_depends_on_seed_epoch_and_index_alone(pictures):
     def batches(epoch, seed=0, fixed=False):
-        data = contrastive.Views(pictures, views.Augmentation(), 2, 8, seed, fixed=fixed)
+        data = view_batches.ViewBatches(pictures, views.Augmentation(), 2, 8, seed, fixed=fixed)
         data.epoch = epoch
         assert len(data) == 3
         return [data[i][0] for i in reversed(range(3))][::-1]
@@ -148,7 +162,7 @@ def test_captioned_views_bring_one_caption_and_the_words_of_all(pictures):
     tokenizer = Tokenizer()
     tokenizer.fit_on_texts(text for group in captions for text in group)
     rows = np.arange(10, 18)
-    data = contrastive.CaptionedViews(
+    data = view_batches.CaptionedViewBatches(
         pictures, views.Augmentation(), 1, 8, 0,
         rows=rows, captions=captions, words=["red", "thing"], tokenizer=tokenizer,
     )  # fmt: skip
@@ -169,11 +183,36 @@ def test_captioned_views_bring_one_caption_and_the_words_of_all(pictures):
 def run(images, folder, resume=False, hook=None, **changes):
     settings = SETTINGS | changes
     trunk = contrastive.start(None, "small", 48, settings["seed"])
-    prepared = contrastive.prepare(trunk, images, images[:0], None, settings)
+    prepared = contrastive.prepare(trunk, images, None, None, settings)
     if hook:
         prepared.probe.on_train_batch_begin = hook
     contrastive.train(prepared, settings, folder, resume)
     return trunks.read(folder / contrastive.ENCODER)
+
+
+def test_training_trains(pictures, tmp_path):
+    """The loss falls, the weights move, and weight decay spares what is not a kernel."""
+    learned = run(pictures, tmp_path, epochs=8, colour=0, gray=0, least_area=0.7)
+    start = contrastive.start(None, "small", 48, 0)
+    assert all((learned.values[name] != start.values[name]).any() for name in learned.values)
+    with open(tmp_path / training.HISTORY, newline="") as table:
+        losses = [float(row["loss"]) for row in csv.DictReader(table)]
+    assert losses[-1] < losses[0] - 0.3
+    optimizer = keras.optimizers.AdamW(1e-3, weight_decay=0.1)
+    optimizer.exclude_from_weight_decay(var_names=contrastive.NOT_DECAYED)
+    model = methods.SimCLR(start.trainable(32), "imagenet", 0.2)
+    optimizer.build(model.trunk.trainable_variables)
+    before = {v.path: ops.convert_to_numpy(v) for v in model.trunk.trainable_variables}
+    optimizer.apply([ops.zeros_like(v) for v in model.trunk.trainable_variables])
+    for variable in model.trunk.trainable_variables:
+        moved = (ops.convert_to_numpy(variable) != before[variable.path]).any()
+        assert moved == (variable.name == "kernel")
+
+
+def test_a_loss_that_is_no_number_ends_training_in_a_sentence(pictures, tmp_path):
+    with pytest.raises(CaptioningError, match="expected a finite loss, found nan in epoch 1"):
+        run(pictures, tmp_path, temperature=float("nan"))
+    assert not (tmp_path / contrastive.ENCODER).exists()
 
 
 def test_an_interrupted_run_ends_with_the_weights_of_one_that_was_not(pictures, tmp_path):
@@ -219,21 +258,80 @@ def test_what_was_learned_is_an_encoder(pictures, tmp_path):
         np.testing.assert_array_equal(started.values[name], values)
 
 
-def test_init_of_another_backbone_is_refused(pictures, tmp_path):
-    trunks.save(tmp_path / "encoder.weights.h5", trunks.untrained("small", 48), {})
+@pytest.fixture(scope="module")
+def untrained(tmp_path_factory) -> Path:
+    """The file of an encoder that has learned nothing."""
+    keras.utils.set_random_seed(0)
+    path = tmp_path_factory.mktemp("untrained") / "encoder.weights.h5"
+    return trunks.save(path, trunks.untrained("small", 48), {})
+
+
+def hostile(untrained, folder, change):
+    """An encoder's file with something changed behind `trunks.save`'s back."""
+    path = shutil.copy(untrained, folder / "encoder.weights.h5")
+    with h5py.File(path, "r+") as file:
+        change(file)
+    return path
+
+
+def texts(file):
+    del file["bn1/beta"]
+    file["bn1/beta"] = np.array(["long" * 1000] * 64, dtype=h5py.string_dtype())
+
+
+def many_records(file):
+    file.attrs["encoder"] = np.array(["{}"] * 100, dtype=h5py.string_dtype())
+
+
+def link(file):
+    del file["bn1/beta"]
+    file["bn1/beta"] = h5py.ExternalLink("/etc/passwd", "/")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        texts,
+        many_records,
+        link,
+        lambda file: file.attrs.update({"encoder": "[]"}),
+        lambda file: file.attrs.update({"encoder": '{"backbone": "small", "size": 1e9}'}),
+        lambda file: file.create_dataset("more", (10**6, 10**6)),
+        lambda file: file.create_dataset("more", data=np.zeros(3)),
+        lambda file: file.move("conv1/kernel", "conv1/stranger"),
+    ],
+)
+def test_a_hostile_encoder_is_refused(change, untrained, tmp_path):
+    with pytest.raises(CaptioningError, match=r"encoder\.weights\.h5"):
+        encoders.load(hostile(untrained, tmp_path, change))
+
+
+def test_half_a_file_is_refused(untrained, tmp_path):
+    path = hostile(untrained, tmp_path, lambda file: None)
+    path.write_bytes(path.read_bytes()[:100_000])
+    with pytest.raises(CaptioningError, match=r"encoder\.weights\.h5"):
+        encoders.load(path)
+
+
+@pytest.mark.parametrize("init", ["imagenet", "jigsaw.keras"])
+def test_networks_of_another_kind_cannot_be_started_from(init):
+    with pytest.raises(CaptioningError, match="expected a trunk that can be trained on"):
+        contrastive.start(init, None, 48, 0)
+
+
+def test_init_of_another_backbone_is_refused(untrained):
     with pytest.raises(CaptioningError, match=r"expected weights of resnet50 .* those of small"):
-        contrastive.start(str(tmp_path / "encoder.weights.h5"), "resnet50", 64, 0)
+        contrastive.start(str(untrained), "resnet50", 64, 0)
 
 
 LOSSES = """
 import json, sys
 import numpy as np
-from captioning import contrastive, trunks, views
+from captioning import methods, trunks, view_batches, views
 trunk = trunks.read(__import__("pathlib").Path(sys.argv[1]))
 pixels = np.load(sys.argv[2])
-settings = json.loads(sys.argv[3])
-model = contrastive.SimCLR(trunk.trainable(32), "imagenet", 0.2)
-data = contrastive.Views(pixels, views.Augmentation(), 2, 8, 0)
+model = methods.SimCLR(trunk.trainable(32), "imagenet", 0.2)
+data = view_batches.ViewBatches(pixels, views.Augmentation(), 2, 8, 0)
 model(data[0][0])
 rng = np.random.default_rng(0)
 for variable in model.head.variables:
@@ -244,16 +342,13 @@ print(json.dumps([float(model.compute_loss(y_pred=outputs)), float(outputs["feat
 """
 
 
-def test_other_backends_compute_the_same_loss(pictures, tmp_path):
+def test_other_backends_compute_the_same_loss(pictures, untrained, tmp_path):
     pytest.importorskip("torch", reason="PyTorch, the other backend, is not installed")
-    keras.utils.set_random_seed(0)
-    trunks.save(tmp_path / "trunk.weights.h5", trunks.untrained("small", 48), {})
     np.save(tmp_path / "pixels.npy", pictures)
     losses = {}
     for backend in ("tensorflow", "torch"):
         done = subprocess.run(
-            [sys.executable, "-c", LOSSES, tmp_path / "trunk.weights.h5", tmp_path / "pixels.npy",
-             json.dumps(SETTINGS)],
+            [sys.executable, "-c", LOSSES, untrained, tmp_path / "pixels.npy"],
             capture_output=True, text=True, cwd=REPOSITORY,
             env=os.environ | {"KERAS_BACKEND": backend}, check=False,
         )  # fmt: skip
@@ -283,9 +378,52 @@ def test_the_script_learns_from_pictures_and_from_captions(tiny, tmp_path, scrip
            cwd=tmp_path)  # fmt: skip
     record = json.loads((tmp_path / "features.json").read_text())
     assert (record["dimension"], record["encoder"]["size"]) == (512, 48)
-    told = script("contrastive/main.py", "--hdf5", "tiny.hdf5", "--method", "image-text",
-                  cwd=tmp_path, check=2)  # fmt: skip
-    assert "needs --dataset" in told.stderr
+    told = script("contrastive/main.py", *how, "--method", "image-text", "--resume",
+                  "--output", "words", cwd=tmp_path, check=1)  # fmt: skip
+    assert "leave --resume out" in told.stderr  # --init was another one
+
+
+def test_the_script_runs_on_pytorch(file, tmp_path, script):
+    pytest.importorskip("torch", reason="PyTorch, the other backend, is not installed")
+    told = script("contrastive/main.py", "--hdf5", file, "--backbone", "small", "--size", 32,
+                  "--epochs", 1, "--batch-size", 8, cwd=tmp_path,
+                  env=os.environ | {"KERAS_BACKEND": "torch"})  # fmt: skip
+    assert "(torch backend)" in told.stderr
+    assert (tmp_path / "contrastive_work/encoder.weights.h5").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--method", "image-text"], "needs --dataset"),
+        (["--size", "20"], "expected 32 to 224 pixels"),
+        (["--encoder-size", "2000"], "expected 32 to 1024 pixels"),
+        (["--temperature", "0"], "expected a number above 0"),
+        (["--gray", "2"], "expected a number from 0 to 1"),
+    ],
+)
+def test_wrong_options_are_explained_before_anything_is_loaded(options, sentence, tmp_path, script):
+    told = script(
+        "contrastive/main.py", "--hdf5", "x.hdf5", *options, cwd=tmp_path, check=2
+    )  # fmt: skip
+    assert sentence in told.stderr
+
+
+def test_files_without_pictures_or_names_are_explained(tmp_path, script, pictures):
+    with h5py.File(tmp_path / "empty.hdf5", "w") as file:
+        file["train_img"] = pictures[:0]
+    told = script("contrastive/main.py", "--hdf5", "empty.hdf5", cwd=tmp_path, check=1)
+    assert "expected pictures in train_img of empty.hdf5" in told.stderr
+    with h5py.File(tmp_path / "nameless.hdf5", "w") as file:
+        file["train_img"] = pictures
+    with pytest.raises(CaptioningError, match="expected a file name for each picture"):
+        hdf5.Images(tmp_path / "nameless.hdf5").names()
+
+
+def test_the_choices_of_the_script_are_the_tables():
+    words = (REPOSITORY / "contrastive/main.py").read_text()
+    assert f"choices={tuple(methods.METHODS)}".replace("'", '"') in words
+    assert f"choices={tuple(networks.BACKBONES)}".replace("'", '"') in words
 
 
 def test_pictures_of_another_dataset_are_refused(tiny, file):

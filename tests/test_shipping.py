@@ -62,3 +62,19 @@ def test_an_encoder_without_a_file_cannot_be_shipped(trained, tmp_path):
             shipping.ship(trained, tmp_path)
     finally:
         shutil.move(trained / "gone", trained / "made")
+
+
+def test_a_set_is_not_shipped_onto_itself(trained):
+    before = {path: path.stat().st_mtime_ns for path in trained.iterdir()}
+    with pytest.raises(CaptioningError, match="expected another folder"):
+        shipping.ship(trained, trained)
+    assert {path: path.stat().st_mtime_ns for path in trained.iterdir()} == before
+
+
+@pytest.mark.parametrize("manifest", [[], {"../victim.txt": "x"}, {"/etc/passwd": "x"}, {"a": 1}])
+def test_a_manifest_names_files_beside_it_alone(manifest, trained, tmp_path):
+    (tmp_path / "victim.txt").write_text("stays")
+    files.write_json(tmp_path / "set" / artifacts.MANIFEST, manifest)
+    with pytest.raises(CaptioningError, match="expected names of files beside it"):
+        shipping.ship(trained, tmp_path / "set")
+    assert (tmp_path / "victim.txt").read_text() == "stays"

@@ -103,11 +103,21 @@ def test_hue_turns_and_saturation_scales_what_is_not_gray():
     scale = numbers["colour"] @ np.ones(3)
     np.testing.assert_allclose(scale, np.repeat(scale[:, :1], 3, axis=1), atol=1e-5)
     luma = np.einsum("d,nde->ne", views.LUMA, numbers["colour"]) / scale[:, :1]
-    np.testing.assert_allclose(luma, np.broadcast_to(views.LUMA, luma.shape), atol=1e-2)
+    np.testing.assert_allclose(luma, np.broadcast_to(views.LUMA, luma.shape), atol=1e-3)
     red = numbers["colour"] @ np.array([0.6, 0.4, 0.4]) / scale
     hues = np.array([colorsys.rgb_to_hsv(*np.clip(c, 0, None))[0] for c in red])
     turned = np.abs((hues + 0.5) % 1 - 0.5)
     assert 0.15 < turned.max() < 0.27  # .2 of the circle of YIQ is about as much of HSV's
+
+
+def test_saturation_scales_what_is_not_gray():
+    numbers = views.Augmentation(colour=0.5, jitter=1, gray=0).draw(np.random.default_rng(3), 500)
+    scale = numbers["colour"][:, 0].sum(axis=1)[:, None]  # brightness · contrast
+    red = numbers["colour"] @ np.array([1.0, 0, 0]) / scale
+    before, after = (np.linalg.norm((views._YIQ @ c.T)[1:].T, axis=-1)
+                     for c in (np.array([1.0, 0, 0]), red))  # fmt: skip
+    assert (np.abs(after / before - 1) <= 0.4 + 1e-3).all()
+    assert np.std(after / before) > 0.15
 
 
 def test_numbers_have_the_shares_that_were_asked_for():
@@ -121,12 +131,17 @@ def test_numbers_have_the_shares_that_were_asked_for():
     assert area.max() <= 1
     assert (numbers["box"] >= 0).all()
     assert (numbers["box"] <= 1 + 1e-6).all()
+    still = views.Augmentation(gray=0).draw(np.random.default_rng(0), 4000)["colour"]
+    assert numbers["blur"].max() == pytest.approx(2 / 224, rel=0.02)
     shares = {
+        "still": (np.abs(still - np.eye(3)).max(axis=(1, 2)) < 1e-5).mean(),
         "mirrored": (left > right).mean(),
         "blurred": (numbers["blur"] > 0).mean(),
         "gray": (np.ptp(numbers["colour"], axis=1).max(axis=1) < 1e-5).mean(),
     }
-    assert shares == pytest.approx({"mirrored": 0.5, "blurred": 0.5, "gray": 0.2}, abs=0.03)
+    assert shares == pytest.approx(
+        {"still": 0.2, "mirrored": 0.5, "blurred": 0.5, "gray": 0.2}, abs=0.03
+    )
 
 
 def test_a_seed_means_the_same_views():
