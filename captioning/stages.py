@@ -244,9 +244,9 @@ def caption(
         images.check_suffix(output)
     paths = _images_of(inputs)
     tokenizer_file = tokenizer_file or workdir / artifacts.TOKENIZER
+    tokenizer = artifacts.load_tokenizer(tokenizer_file)
     path = model or artifacts.find_captioner(workdir)
     artifacts.check_shipped(path, tokenizer_file)
-    tokenizer = artifacts.load_tokenizer(tokenizer_file)
     console.announce_device()
 
     from captioning import captioner, decoding

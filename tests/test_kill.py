@@ -25,7 +25,11 @@ def test_some_moments_of_every_stage():
 
 
 def test_some_moments_of_the_jigsaw_scripts():
-    stages = ("to_hdf5", "main", "Jigsaw_feature_extraction")  # after them, as in the pipeline
+    stages = (
+        "jigsaw/to_hdf5",
+        "jigsaw/main",
+        "Jigsaw_feature_extraction",
+    )  # after them, as in the pipeline
     assert survived("--moments", "1", "--only", *stages) == 7
 
 
@@ -35,8 +39,8 @@ def test_every_moment_of_every_stage():
 
 
 @pytest.mark.long
-def test_many_moments_of_the_jigsaw_scripts():
-    assert survived("--moments", "20", "--only", "jigsaw") > 200
+def test_many_moments_of_the_scripts_that_pretrain():
+    assert survived("--moments", "20", "--only", "jigsaw", "contrastive") > 220
 
 
 @pytest.mark.long

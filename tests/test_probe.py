@@ -150,7 +150,7 @@ def run(monkeypatch, *arguments):
 
 def test_the_table_has_a_row_for_chance_and_for_each_argument(tiny, monkeypatch, capsys):
     """On coloured squares whose captions tell the colour; test pictures are not read."""
-    monkeypatch.setattr(probe, "STRENGTHS", (1,))  # 3072 pixels take a while for each
+    monkeypatch.setattr(yardsticks, "STRENGTHS", (1,))  # 3072 pixels take a while for each
     draw = np.random.default_rng(0)
     names = sorted(path.stem for path in (tiny / "Flicker8k_Dataset").iterdir())
     noise = {name: draw.normal(size=(1, 6)).astype(np.float32) for name in names}
