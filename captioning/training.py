@@ -209,10 +209,12 @@ def draw_curves(path: Path, history: Sequence[dict]) -> Path:
 
     others = ("epoch", "learning_rate", "seconds")
     names = [name for name in history[0] if name not in others and not name.startswith("val_")]
-    figure = Figure(figsize=(6 * len(names), 4), layout="constrained")
-    axes = figure.subplots(1, len(names), squeeze=False)[0]
+    columns = min(3, len(names))
+    rows = -(-len(names) // columns)
+    figure = Figure(figsize=(6 * columns, 4 * rows), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False).flat
     epochs = [row["epoch"] for row in history]
-    for axis, name in zip(axes, names, strict=True):
+    for axis, name in zip(axes, names, strict=False):  # a last row may have places left
         axis.plot(epochs, [row[name] for row in history], ".-", label="training")
         if f"val_{name}" in history[0]:
             axis.plot(epochs, [row[f"val_{name}"] for row in history], ".-", label="validation")
@@ -220,6 +222,8 @@ def draw_curves(path: Path, history: Sequence[dict]) -> Path:
         axis.xaxis.get_major_locator().set_params(integer=True)
         axis.grid(alpha=0.3)
         axis.legend()
+    for axis in axes:
+        axis.axis("off")
     with files.atomic(path) as temporary:
         figure.savefig(temporary, dpi=120)
     return path
