@@ -43,6 +43,10 @@ def add_workplace(parser: argparse.ArgumentParser, workdir: str | None = ".") ->
         "captions.txt (default: the current folder)",
     )
     _add_workdir(parser, workdir)
+    _add_seed(parser)
+
+
+def _add_seed(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seed", type=natural, default=0, help="random seed (default: %(default)s)"
     )
@@ -80,6 +84,45 @@ def add_training(parser: argparse.ArgumentParser, epochs: int | None = None) -> 
         metavar="N",
         help="default: 64 captions, fewer with less data (fast); 32 prefixes (reference)",
     )
+    _add_precision_and_resume(parser)
+
+
+def add_pretraining(
+    parser: argparse.ArgumentParser, batch_size: int, unit: str, output: str
+) -> None:
+    """Add what the scripts that pretrain have in common.
+
+    Args:
+        batch_size: default, counted in `unit`s.
+        output: default folder.
+    """
+    parser.add_argument("--hdf5", type=Path, required=True, metavar="FILE", help="by to_hdf5.py")
+    parser.add_argument(
+        "--batch-size",
+        type=positive_int,
+        default=batch_size,
+        metavar="N",
+        help=f"{unit} a batch (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--learning-rate",
+        type=positive_float,
+        default=1e-3,
+        metavar="X",
+        help="default: %(default)s",
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=Path(output),
+        metavar="DIR",
+        help="folder that is written to (default: %(default)s)",
+    )
+    _add_seed(parser)
+    _add_precision_and_resume(parser)
+
+
+def _add_precision_and_resume(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--precision",
         choices=("float32", "bfloat16"),
@@ -87,7 +130,7 @@ def add_training(parser: argparse.ArgumentParser, epochs: int | None = None) -> 
         help="of the arithmetic in training (default: %(default)s)",
     )
     parser.add_argument(
-        "--resume", action="store_true", help="go on from training-state.npz in the work folder"
+        "--resume", action="store_true", help="go on from training-state.npz in the folder"
     )
 
 

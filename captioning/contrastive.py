@@ -24,7 +24,7 @@ from captioning import (
     yardsticks,
 )
 from captioning.errors import CaptioningError
-from captioning.methods import METHODS, ImageText, Method
+from captioning.methods import METHODS, Method
 from captioning.tokenizer import Tokenizer
 from captioning.view_batches import CaptionedViewBatches, ViewBatches
 
@@ -137,8 +137,8 @@ def prepare(
         held_out: pictures whose loss decides which epoch is kept; without any the last is.
         pairs: captions to learn from or to probe with; image-text keeps the epoch whose loss on
             the dev pairs is lowest.
-        settings: method, size, batch_size, temperature, colour, gray, least_area, precision,
-            probe_every, seed.
+        settings: method, size, batch_size, temperature, contrast, colour, gray, least_area,
+            precision, probe_every, seed.
     """
     keras.utils.set_random_seed(settings["seed"])
     method = METHODS[settings["method"]]
@@ -150,9 +150,11 @@ def prepare(
     arguments = (
         trunk.trainable(settings["size"], dtype), trunk.preprocessing, settings["temperature"]
     )  # fmt: skip
-    if method is ImageText:
+    if method.reads_captions:
         words = yardsticks.frequent_words(pairs.train, WORDS)
-        model = method(*arguments, len(words), pairs.tokenizer.vocabulary_size)
+        model = method(
+            *arguments, len(words), pairs.tokenizer.vocabulary_size, settings["contrast"]
+        )
         said = {"words": words, "tokenizer": pairs.tokenizer}
         data = CaptionedViewBatches(
             pictures, strong, *how, rows=pairs.rows, captions=pairs.train, **said

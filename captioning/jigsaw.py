@@ -262,8 +262,8 @@ def encoder(path: Path, mode: str, dtype: str | None = None) -> tuple[keras.Mode
     Args:
         path: see `load`.
         mode: "full": the 1024 units before the softmax, over nine centred tiles in their own
-            order, as `image_transform.centred_tiles` cuts them. "single": the average of the
-            shared trunk's output over the picture, standardised as a whole.
+            order, the middles of the cells of a centred crop. "single": the average of the shared
+            trunk's output over the picture, standardised as a whole.
         dtype: Keras dtype policy of the network.
 
     Returns:

@@ -67,10 +67,12 @@ class Method(keras.Model):
         trunk: float (n, size, size, 3), preprocessed → (n, D).
         view_count: views of each picture in a batch.
         reports: names of what is tracked beside the loss.
+        reads_captions: whether a batch holds captions too: see `CaptionedViewBatches`.
     """
 
     view_count: int
     reports: tuple[str, ...]
+    reads_captions = False
 
     def __init__(self, trunk: keras.Model, preprocessing: str, temperature: float):
         super().__init__()
@@ -141,14 +143,25 @@ class ImageText(Method):
 
     Words: cross-entropy with the shares of the words in all captions of the picture, as Joulin et
     al. 2015 (arXiv 1511.02251, section 3.1). Captions: `clip_loss`, the text encoder being the
-    mean of word vectors behind a hidden layer.
+    mean of word vectors behind a hidden layer. The loss is that of the words plus `contrast` times
+    that of the captions.
     """
 
     view_count = 1
     reports = ("word_loss", "accuracy")
+    reads_captions = True
 
-    def __init__(self, trunk, preprocessing, temperature, words: int, vocabulary_size: int):
+    def __init__(
+        self,
+        trunk,
+        preprocessing,
+        temperature,
+        words: int,
+        vocabulary_size: int,
+        contrast: float = 1.0,
+    ):
         super().__init__(trunk, preprocessing, temperature)
+        self.contrast = contrast
         self.words = layers.Dense(words, dtype="float32", name="words")
         self.image_head = _projection("image_projection", trunk.output_shape[-1])
         self.embedding = layers.Embedding(vocabulary_size, 256, dtype="float32", name="embedding")
@@ -170,7 +183,7 @@ class ImageText(Method):
         chances = ops.log_softmax(outputs["words"], axis=-1)
         word_loss = -ops.mean(ops.sum(outputs["targets"] * chances, axis=-1))
         losses, correct = clip_loss(outputs["images"], outputs["texts"], self.temperature)
-        loss = word_loss + ops.mean(losses)
+        loss = word_loss + self.contrast * ops.mean(losses)
         return loss, {"word_loss": word_loss, "accuracy": ops.mean(correct)}
 
 

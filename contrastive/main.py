@@ -27,7 +27,7 @@ from captioning.errors import CaptioningError
 
 def arguments() -> argparse.Namespace:
     parser = console.parser(__doc__)
-    parser.add_argument("--hdf5", type=Path, required=True, metavar="FILE", help="by to_hdf5.py")
+    console.add_pretraining(parser, 256, "pictures", "contrastive_work")
     parser.add_argument(
         "--method",
         choices=("simclr", "image-text"),
@@ -70,20 +70,6 @@ def arguments() -> argparse.Namespace:
         "--epochs", type=console.positive_int, default=100, metavar="N", help="default: %(default)s"
     )
     parser.add_argument(
-        "--batch-size",
-        type=console.positive_int,
-        default=256,
-        metavar="N",
-        help="pictures a batch (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--learning-rate",
-        type=console.positive_float,
-        default=1e-3,
-        metavar="X",
-        help="default: %(default)s",
-    )
-    parser.add_argument(
         "--weight-decay", type=console.share, default=1e-4, metavar="X", help="default: %(default)s"
     )
     parser.add_argument(
@@ -92,6 +78,14 @@ def arguments() -> argparse.Namespace:
         default=0.2,
         metavar="X",
         help="of the contrastive loss (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--contrast",
+        type=console.share,
+        default=1.0,
+        metavar="X",
+        help="weight of the contrastive loss beside that of the words, 0 to 1, for image-text "
+        "(default: %(default)s)",
     )
     parser.add_argument(
         "--colour",
@@ -116,24 +110,11 @@ def arguments() -> argparse.Namespace:
         help="share of the picture that the smallest view shows (default: %(default)s)",
     )
     parser.add_argument(
-        "--precision",
-        choices=("float32", "bfloat16"),
-        default="float32",
-        help="of the arithmetic in training (default: %(default)s)",
-    )
-    parser.add_argument(
         "--probe-every",
         type=console.positive_int,
         default=5,
         metavar="N",
         help="epochs between two looks at the features (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--output",
-        type=Path,
-        default=Path("contrastive_work"),
-        metavar="DIR",
-        help="folder that is written to (default: %(default)s)",
     )
     parser.add_argument(
         "--workdir",
@@ -142,10 +123,6 @@ def arguments() -> argparse.Namespace:
         metavar="DIR",
         help="folder of the split lists, where the dataset has none (default: the current folder)",
     )
-    parser.add_argument(
-        "--seed", type=console.natural, default=0, help="random seed (default: %(default)s)"
-    )
-    parser.add_argument("--resume", action="store_true", help="go on from training-state.npz")
     args = parser.parse_args()
     if args.method == "image-text" and not args.dataset:
         parser.error("--method image-text needs --dataset, the captions to learn from")
@@ -175,7 +152,8 @@ def main() -> None:
         key: getattr(args, key)
         for key in (
             *("method", "size", "epochs", "batch_size", "learning_rate", "weight_decay"),
-            *("temperature", "colour", "gray", "least_area", "precision", "probe_every", "seed"),
+            *("temperature", "contrast", "colour", "gray", "least_area", "precision"),
+            *("probe_every", "seed"),
         )
     }
     settings |= {"backbone": trunk.backbone, "encoder_size": trunk.size}

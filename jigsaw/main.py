@@ -23,7 +23,7 @@ from captioning.errors import CaptioningError
 
 def arguments() -> argparse.Namespace:
     parser = console.parser(__doc__)
-    parser.add_argument("--hdf5", type=Path, required=True, metavar="FILE", help="by to_hdf5.py")
+    console.add_pretraining(parser, 32, "puzzles", "jigsaw_work/pretraining")
     parser.add_argument(
         "--permutations", type=Path, required=True, metavar="FILE", help="by maximal_hamming.py"
     )
@@ -48,39 +48,12 @@ def arguments() -> argparse.Namespace:
         help="0 saves the network untrained, to compare with (default: %(default)s)",
     )
     parser.add_argument(
-        "--batch-size",
-        type=console.positive_int,
-        default=32,
-        metavar="N",
-        help="puzzles a batch (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--learning-rate", type=float, default=1e-3, metavar="X", help="default: %(default)s"
-    )
-    parser.add_argument(
         "--schedule",
         choices=("plateau", "cosine"),
         default="plateau",
         help="plateau: a tenth of the learning rate after 3 epochs without a better val_loss, the "
         "end after 6; cosine: down to 0 over all epochs (default: %(default)s)",
     )
-    parser.add_argument(
-        "--precision",
-        choices=("float32", "bfloat16"),
-        default="float32",
-        help="of the arithmetic in training (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--output",
-        type=Path,
-        default=Path("jigsaw_work", "pretraining"),
-        metavar="DIR",
-        help="folder that is written to (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--seed", type=console.natural, default=0, help="random seed (default: %(default)s)"
-    )
-    parser.add_argument("--resume", action="store_true", help="go on from training-state.npz")
     return parser.parse_args()
 
 

@@ -69,9 +69,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--limit", type=console.positive_int, metavar="N", help="take N pictures, drawn at random"
     )
-    parser.add_argument(
-        "--strict", action="store_true", help="stop at the first file that cannot be used"
-    )
+    console.add_strict(parser)
     arguments = parser.parse_args()
     if arguments.val + arguments.test >= 1:
         parser.error("--val and --test leave nothing to train on: their sum must stay below 1")

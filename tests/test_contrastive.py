@@ -31,8 +31,8 @@ from captioning.errors import CaptioningError
 
 SETTINGS = {
     "method": "simclr", "size": 32, "epochs": 3, "batch_size": 8, "learning_rate": 1e-3,
-    "weight_decay": 1e-4, "temperature": 0.2, "colour": 0.5, "gray": 0.2, "least_area": 0.2,
-    "precision": "float32", "probe_every": 2, "seed": 0,
+    "weight_decay": 1e-4, "temperature": 0.2, "contrast": 0.5, "colour": 0.5, "gray": 0.2,
+    "least_area": 0.2, "precision": "float32", "probe_every": 2, "seed": 0,
 }  # fmt: skip
 
 
@@ -88,7 +88,7 @@ def test_word_loss_is_the_cross_entropy_with_the_shares_of_the_words():
     captions = [["red dog", "dog runs"], ["blue sky", "nothing known"]]
     shares = view_batches.word_shares(captions, ["dog", "red", "blue"])
     np.testing.assert_allclose(shares, [[2 / 3, 1 / 3, 0], [0, 0, 1]], rtol=1e-6)
-    model = methods.ImageText(networks.resnet18(32), "imagenet", 0.2, 3, 10)
+    model = methods.ImageText(networks.resnet18(32), "imagenet", 0.2, 3, 10, contrast=0.5)
     scores = np.array([[1.0, 2.0, 3.0], [0.5, 0.0, -1.0]])
     same = np.eye(2, 4, dtype="float32")
     loss, reported = model.objective(
@@ -98,7 +98,7 @@ def test_word_loss_is_the_cross_entropy_with_the_shares_of_the_words():
     expected = -(shares * log_chances).sum(axis=1).mean()
     assert float(reported["word_loss"]) == pytest.approx(expected, rel=1e-5)
     apart = np.log(1 + np.exp(-1 / 0.2))  # of pairs that are one, and at right angles to others
-    assert float(loss) == pytest.approx(expected + apart, rel=1e-4)
+    assert float(loss) == pytest.approx(expected + 0.5 * apart, rel=1e-4)
 
 
 def test_deviation_and_rank_tell_learning_from_collapse():

@@ -155,22 +155,3 @@ def test_photographs_are_normalised(photographs):
     puzzle = JigsawCreator(256)(image, IDENTITY[None], np.random.default_rng(0))
     assert np.allclose(puzzle.mean(axis=(2, 3, 4)), 0, atol=1e-5)
     assert np.allclose(puzzle.std(axis=(2, 3, 4)), 1, atol=1e-5)
-
-
-@pytest.mark.parametrize("size", [64, 255, 256, 384])
-def test_centred_tiles_are_in_order_and_in_the_middle(size):
-    images = np.random.default_rng(0).integers(256, size=(2, size, size, 3), dtype=np.uint8)
-    tiles, sizes = image_transform.centred_tiles(images), Sizes(size)
-    assert tiles.shape == (2, 9, sizes.tile, sizes.tile, 3)
-    margin = (size - sizes.crop) // 2 + (sizes.cell - sizes.tile) // 2
-    for tile in range(9):
-        y, x = (margin + sizes.cell * place for place in divmod(tile, 3))
-        pixels = images[1, y : y + sizes.tile, x : x + sizes.tile]
-        assert np.allclose(tiles[1, tile], plain_normalised(pixels), atol=1e-5)
-    ends = size - (margin + 2 * sizes.cell + sizes.tile)
-    assert abs(margin - ends) <= 2  # as far from the left edge as from the right
-
-
-def test_batches_do_not_mix_pictures(images):
-    tiles = image_transform.centred_tiles(images)
-    assert (tiles[7:8] == image_transform.centred_tiles(images[7:8])).all()

@@ -22,7 +22,7 @@ from captioning import encoders, files, hdf5, jigsaw, training
 from captioning.errors import CaptioningError
 from jigsaw.DataGenerator import DataGenerator
 from jigsaw.hamming_set import maximal_hamming
-from jigsaw.image_preprocessing.image_transform import Sizes, centred_tiles
+from jigsaw.image_preprocessing.image_transform import Sizes
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SIZE = 64  # of pictures: tiles of 16
@@ -43,6 +43,18 @@ def pictures(count: int, seed: int = 0) -> np.ndarray:
     rough = np.random.default_rng(seed).integers(0, 256, (count, 5, 5, 3)).astype(np.uint8)
     smooth = [Image.fromarray(image).resize((SIZE, SIZE), Image.BICUBIC) for image in rough]
     return np.stack([np.asarray(image) for image in smooth])
+
+
+def centred_tiles(images: np.ndarray) -> np.ndarray:
+    """Float32 (n, 9, tile, tile, 3): row by row, the middle of each cell of the middle crop."""
+    tile, cell, crop = (SIZES[key] for key in ("tile", "cell", "crop"))
+    first = (SIZE - crop) // 2 + (cell - tile) // 2
+    corners = [
+        (first + cell * row, first + cell * column) for row in range(3) for column in range(3)
+    ]
+    tiles = np.stack([images[:, y : y + tile, x : x + tile] for y, x in corners], axis=1)
+    tiles = tiles - tiles.mean(axis=(2, 3, 4), keepdims=True)
+    return (tiles / tiles.std(axis=(2, 3, 4), keepdims=True)).astype(np.float32)
 
 
 def perturbed(network: keras.Model) -> keras.Model:
