@@ -1,8 +1,8 @@
 """The README's table of speed, measured here: make bench, or python -m benchmarks.
 
 Runs one program after the other, each of which measures ours and the plain way in one run. With
-FLICKR8K=DIR the features are those of its pictures, else of made-up ones. What needs a trained
-captioner (`decoding.py`) or much longer (`recipes.py`, the best dev loss) has a command of its own.
+FLICKR8K=DIR the features are those of its pictures, else of made-up ones. What takes an hour
+(`recipes.py`, the best dev loss; `growth.py`, how cost grows) has a command of its own.
 """
 
 import os
@@ -16,7 +16,8 @@ PROGRAMS = {
     "captioner, float32": ["captioner.py"],
     "captioner, bfloat16": ["captioner.py", "--precision", "bfloat16"],
     "features": ["features.py", *FEATURES],
-    "start-up": ["startup.py"],
+    "captions": ["decoding.py"],
+    "start-up and one photo": ["startup.py"],
     "permutations": ["permutations.py"],
     "puzzles": ["jigsaw_batches.py"],
     "pictures to HDF5": ["hdf5.py"],

@@ -1,21 +1,21 @@
-"""Greedy captions of a split from features: batched beside one `predict` a word, as the reference.
+"""Greedy captions of many images: batched beside one `predict` a word, as the reference.
 
-    python benchmarks/decoding.py --dataset ~/flickr8k --workdir work --images 20
+    python benchmarks/decoding.py --images 1000 --one-by-one 20
 
-Both decode with the saved captioner of the work folder; the captions must be identical. The
-one-word loop is timed on `--images` of them, on its own (`predict`) and without Keras's overhead
-(the network called directly).
+Both decode with the captioner in Pre-trained/ what its encoder sees in made-up pictures. The
+one-word loop is timed on its first images, as the reference has it (`predict`) and without Keras's
+overhead (the network called directly); its captions must be the same.
 """
 
 import sys
-import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repository
 
 import numpy as np
 
-from captioning import artifacts, console, dataset
+from benchmarks import common
+from captioning import console
 
 
 def one_word_at_a_time(forward, captioner, tokenizer, feature) -> list[str]:
@@ -31,42 +31,47 @@ def one_word_at_a_time(forward, captioner, tokenizer, feature) -> list[str]:
     return words[1:]
 
 
+def features_of_made_up_pictures(count: int) -> np.ndarray:
+    """What the shipped encoder sees in coarse random shades: float32 (count, D)."""
+    from captioning import artifacts, contrastive, encoders
+
+    encoder = encoders.load(str(artifacts.PRETRAINED / contrastive.ENCODER))
+    shades = np.random.default_rng(0).integers(0, 256, (count, 4, 4, 3), dtype=np.uint8)
+    side = encoder.size // 4
+    return encoder.extract(shades.repeat(side, axis=1).repeat(side, axis=2))
+
+
 def main() -> None:
     parser = console.parser(__doc__)
-    console.add_workplace(parser)
-    parser.add_argument("--images", type=console.positive_int, default=20)
-    parser.add_argument("--all", action="store_true", help="compare the captions of all images")
+    parser.add_argument("--images", type=console.positive_int, default=1000)
+    parser.add_argument("--one-by-one", type=console.positive_int, default=20, metavar="N")
     args = parser.parse_args()
 
-    from captioning import captioner, decoding
+    from captioning import artifacts, captioner, decoding
 
-    descriptions = artifacts.load_descriptions(args.workdir)
-    features, _ = artifacts.load_features(args.workdir)
-    ids = dataset.splits(dataset.Dataset(args.dataset), args.workdir, args.seed).ids
-    tokenizer = artifacts.fit_tokenizer(descriptions, ids["train"])
-    usable = artifacts.usable_ids("dev", ids["dev"], descriptions, features)
-    matrix = artifacts.stack_features(features, usable)
-    model = captioner.load(artifacts.find_captioner(args.workdir))
+    model = captioner.load(artifacts.find_captioner(artifacts.PRETRAINED))
+    tokenizer = artifacts.load_tokenizer(artifacts.PRETRAINED / "tokenizer.pkl")
+    matrix = features_of_made_up_pictures(args.images)
 
-    seconds = []
-    for _ in range(3):
-        start = time.perf_counter()
-        batched = decoding.greedy(model, tokenizer, matrix)
-        seconds.append(time.perf_counter() - start)
-    print(
-        f"batched: {len(matrix)} captions in {seconds[0]:.2f} s at first, {min(seconds):.2f} s warm"
-    )
-    for name, forward, count in (
-        ("predict", lambda batch: model.network.predict(batch, verbose=0), args.images),
-        ("direct call", model.network, len(matrix) if args.all else args.images),
+    first = common.take_turns({"": lambda: decoding.greedy(model, tokenizer, matrix)}, rounds=1)[""]
+    warm = common.take_turns({"": lambda: decoding.greedy(model, tokenizer, matrix)}, rounds=3)[""]
+    print(f"batched: {len(matrix)} captions in {first:.2f} s at first, {warm:.2f} s warm")
+    batched = decoding.greedy(model, tokenizer, matrix)
+    few = matrix[: args.one_by_one]
+    for name, forward in (
+        ("predict", lambda batch: model.network.predict(batch, verbose=0)),
+        ("direct call", model.network),
     ):
-        start = time.perf_counter()
-        loop = [one_word_at_a_time(forward, model, tokenizer, row) for row in matrix[:count]]
-        each = (time.perf_counter() - start) / count
+        loop = []
+
+        def by_the_word(forward=forward, loop=loop):
+            loop[:] = [one_word_at_a_time(forward, model, tokenizer, row) for row in few]
+
+        each = common.take_turns({"": by_the_word}, rounds=1)[""] / len(few)
         same = sum(a == b for a, b in zip(loop, batched, strict=False))
         print(
             f"one word at a time, {name}: {each * 1000:.0f} ms an image, "
-            f"{each * len(matrix) / min(seconds):.0f} times ours; {same} of {count} captions equal"
+            f"{each * len(matrix) / warm:.0f} times ours; {same} of {len(few)} captions equal"
         )
 
 

@@ -1,6 +1,9 @@
-"""How long every script needs to explain itself or to refuse wrong usage.
+"""How long every script needs to explain itself or to refuse wrong usage, and one photo a caption.
 
 python benchmarks/startup.py
+
+The photo is one that scikit-learn ships, the captioner that in Pre-trained/; each run is a process
+of its own.
 """
 
 import subprocess
@@ -9,13 +12,16 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repository
 
+import sklearn.datasets
+
 from benchmarks import common
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
 def main() -> None:
-    scripts = [*ROOT.glob("[1-5]_*.py"), *ROOT.glob("jigsaw/*.py"), *ROOT.glob("jigsaw/*_set/*.py")]
+    patterns = ("[1-5]_*.py", "jigsaw/*.py", "jigsaw/*_set/*.py", "contrastive/*.py")
+    scripts = [script for pattern in patterns for script in ROOT.glob(pattern)]
     for script in sorted(scripts):
         if "argparse" not in script.read_text() and "console" not in script.read_text():
             continue  # no script
@@ -28,6 +34,10 @@ def main() -> None:
         times = common.take_turns(ways, rounds=3)
         name = str(script.relative_to(ROOT))
         print(f"{name:40}" + "".join(f" {way} {time:.2f} s" for way, time in times.items()))
+    photo = Path(sklearn.datasets.__file__).parent / "images" / "china.jpg"
+    caption = [sys.executable, ROOT / "5_test.py", photo, "--workdir", ROOT / "Pre-trained"]
+    run = {"": lambda: subprocess.run(caption, capture_output=True, check=True)}
+    print(f"one photo, cold start to caption: {common.take_turns(run, rounds=3)['']:.1f} s")
 
 
 if __name__ == "__main__":

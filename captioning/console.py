@@ -19,6 +19,7 @@ from captioning import files
 from captioning.errors import CaptioningError
 
 _WRONG_PATH = {errno.ENOENT, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP}
+_WRONG_PATH |= {errno.EEXIST}  # a file where a folder should be
 DONE, FAILED, WRONG_USAGE, SOME_SKIPPED, INTERRUPTED = 0, 1, 2, 3, 130
 
 

@@ -87,7 +87,10 @@ class Pairs:
         known = set(ids["train"]) & captions.keys()
         rows = [row for row, key in enumerate(names) if key in known]
         if strangers := len(set(names) - set(ids["train"])):
-            console.note(f"{strangers} pictures of {pictures.path} are not of the train split")
+            console.note(
+                f"{strangers} pictures of {pictures.path} are not of the train split: simclr "
+                "learns from them as well, image-text leaves them out"
+            )
         wanted = set(ids["dev"]) & captions.keys()
         paths = [p for p in images.list_files(source.image_folder) if images.image_id(p) in wanted]
         dev, dev_pictures = [], []
@@ -173,11 +176,9 @@ def prepare(
 def _probe(trunk, pictures, pairs, settings) -> "FeatureProbe":
     how = (trunk, settings["precision"], settings["probe_every"])
     if not pairs:
-        return FeatureProbe(
-            _resized(pictures, np.arange(min(1000, len(pictures))), trunk.size), *how
-        )
-    dev = _resized(pairs.dev_pictures, np.arange(len(pairs.dev_pictures)), trunk.size)
-    seen = np.concatenate([_resized(pictures, pairs.rows, trunk.size), dev])
+        return FeatureProbe(_resized(trunk.size, (pictures, range(min(1000, len(pictures))))), *how)
+    dev = (pairs.dev_pictures, range(len(pairs.dev_pictures)))
+    seen = _resized(trunk.size, (pictures, pairs.rows), dev)
     words = yardsticks.frequent_words(pairs.train)
     train_words, dev_words = (yardsticks.holds(own, words) for own in (pairs.train, pairs.dev))
 
@@ -188,11 +189,14 @@ def _probe(trunk, pictures, pairs, settings) -> "FeatureProbe":
     return FeatureProbe(seen, *how, neighbours)
 
 
-def _resized(pictures: hdf5.Images | np.ndarray, rows: np.ndarray, size: int) -> np.ndarray:
-    """Some of the pictures as uint8 (len(rows), size, size, 3), read one at a time."""
-    resized = np.empty((len(rows), size, size, 3), np.uint8)
-    for place, row in zip(resized, rows, strict=True):
-        picture = Image.fromarray(pictures[int(row)])
+def _resized(
+    size: int, *chosen: tuple[hdf5.Images | np.ndarray, Sequence[int] | np.ndarray]
+) -> np.ndarray:
+    """The chosen rows of some pictures, one behind the other: uint8 (n, size, size, 3)."""
+    resized = np.empty((sum(len(rows) for _, rows in chosen), size, size, 3), np.uint8)
+    read = (pictures[int(row)] for pictures, rows in chosen for row in rows)
+    for place, pixels in zip(resized, read, strict=True):
+        picture = Image.fromarray(pixels)
         place[...] = picture.resize((size, size), Image.Resampling.BILINEAR)
     return resized
 

@@ -47,6 +47,11 @@ def _scores(path: Path) -> list[list[float | None]]:
     if not path.exists():
         raise CaptioningError(f"expected {path}, found none; make it with python 3_BLEU.py")
     scores = files.read_json(path)
+    if not isinstance(scores, dict) or not {"reference", "standard"} <= scores.keys():
+        raise CaptioningError(
+            f"expected BLEU under both protocols in {path}, found something else; make it anew "
+            "with python 3_BLEU.py"
+        )
     return [
         [artifacts.val_loss(Path(scores["model"])) if "model" in scores else None],
         scores["reference"],

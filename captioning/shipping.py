@@ -18,13 +18,15 @@ def ship(workdir: Path, output: Path) -> list[Path]:
     """Copy what captions a photo from a work folder; returns the paths written.
 
     Raises:
-        CaptioningError: when something is missing, or the encoder has no file that could go along.
+        CaptioningError: when something is missing or does not fit, or the encoder has no file that
+            could go along.
     """
     from captioning import captioner
 
     path = artifacts.find_captioner(workdir)
-    artifacts.load_tokenizer(workdir / artifacts.TOKENIZER)
     trained = captioner.load(path)
+    tokenizer = artifacts.load_tokenizer(workdir / artifacts.TOKENIZER)
+    tokenizer.check_fits(trained.vocabulary_size, trained.record.get("vocabulary_hash"))
     encoder = trained.record.get("encoder") or {}
     weights = Path(encoder.get("file") or "")
     if not weights.is_file() or files.sha256(weights) != encoder.get("sha256"):

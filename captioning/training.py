@@ -212,7 +212,7 @@ def draw_curves(path: Path, history: Sequence[dict]) -> Path:
     columns = min(3, len(names))
     rows = -(-len(names) // columns)
     figure = Figure(figsize=(6 * columns, 4 * rows), layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False).flat
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
     epochs = [row["epoch"] for row in history]
     for axis, name in zip(axes, names, strict=False):  # a last row may have places left
         axis.plot(epochs, [row[name] for row in history], ".-", label="training")
@@ -222,7 +222,7 @@ def draw_curves(path: Path, history: Sequence[dict]) -> Path:
         axis.xaxis.get_major_locator().set_params(integer=True)
         axis.grid(alpha=0.3)
         axis.legend()
-    for axis in axes:
+    for axis in axes[len(names) :]:
         axis.axis("off")
     with files.atomic(path) as temporary:
         figure.savefig(temporary, dpi=120)

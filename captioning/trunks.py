@@ -13,7 +13,7 @@ import keras
 import numpy as np
 
 from captioning import archives, checkpoints, files, networks, pickles, weights
-from captioning.errors import CaptioningError
+from captioning.errors import CaptioningError, printable
 
 SIZES = (32, 1024)  # least and largest side of the pictures an encoder may take, in pixels
 _RECORD = "encoder"  # an attribute of the HDF5 file, JSON
@@ -102,15 +102,15 @@ def read(path: Path) -> Trunk:
     """
     if path.suffix == ".h5":
         try:
-            file = h5py.File(path)
-        except OSError as error:
+            with pickles.refusing(path, "the weights of an encoder"), h5py.File(path) as file:
+                archives.refuse_traps(path, file)
+                if _RECORD in file.attrs:
+                    return _saved(path, file)
+        except OSError as error:  # when it is opened, or where a part is read
             raise CaptioningError(
-                f"{path} is not a whole HDF5 file ({error}); check --encoder, or make it anew"
+                f"{path} is not a whole HDF5 file ({printable(str(error))}); check --encoder, or "
+                "make it anew"
             ) from None
-        with pickles.refusing(path, "the weights of an encoder"), file:
-            archives.refuse_traps(path, file)
-            if _RECORD in file.attrs:
-                return _saved(path, file)
         return Trunk(_own(path))
     framework, tensors = checkpoints.read(path)
     shapes = networks.parameter_shapes("resnet50")
@@ -158,7 +158,7 @@ def _saved(path: Path, file: h5py.File) -> Trunk:
         lambda name, node: nodes.update({name: node}) if isinstance(node, h5py.Dataset) else None
     )
     shapes = networks.parameter_shapes(backbone)
-    _check(nodes, shapes, "", path)  # before any of them is read
+    _check(nodes, shapes, "", path, network=f"trunk {backbone!r}")  # before any is read
     if any(nodes[name].dtype.kind != "f" for name in shapes):
         raise ValueError("it holds something else than floats")
     values = {name: nodes[name][()].astype(np.float32) for name in shapes}
@@ -226,7 +226,13 @@ def _torchvision(tensors: dict, shapes: dict, path: Path) -> dict[str, np.ndarra
     return {name: a.transpose(2, 3, 1, 0) if a.ndim == 4 else a for name, a in arrays.items()}
 
 
-def _check(tensors: dict, expected: dict[str, tuple[int, ...]], prefix: str, path: Path) -> None:
+def _check(
+    tensors: dict,
+    expected: dict[str, tuple[int, ...]],
+    prefix: str,
+    path: Path,
+    network: str = "ResNet-50",
+) -> None:
     """Every tensor of the network there, of its shape, and no other but those known to be idle."""
     missing = [key for key in expected if key not in tensors]
     strangers = [key for key in tensors if key not in expected and not _is_ignored(key, prefix)]
@@ -239,7 +245,7 @@ def _check(tensors: dict, expected: dict[str, tuple[int, ...]], prefix: str, pat
     if any(faults.values()):
         found = "; ".join(f"{fault} {_listed(keys)}" for fault, keys in faults.items() if keys)
         raise CaptioningError(
-            f"expected exactly the tensors of a ResNet-50 in {path}, found {found}; "
+            f"expected exactly the tensors of a {network} in {path}, found {found}; "
             "use a checkpoint of that network"
         )
 

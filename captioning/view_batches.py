@@ -14,8 +14,9 @@ class ViewBatches(keras.utils.PyDataset):
     """Shuffled pictures with the numbers that make views of them on the accelerator.
 
     A batch is ({"pixels": uint8 (n, size, size, 3), "view0": {…}, …},), each view as
-    `Augmentation.draw` gives it; always `batch_size` pictures, what is left over waits for another
-    epoch's order. What it holds depends on `seed`, `epoch` and its index alone.
+    `Augmentation.draw` gives it. All batches have one size, for which the objectives compare
+    pictures within a batch; what is left over waits for another epoch's order. What a batch holds
+    depends on `seed`, `epoch` and its index alone.
     """
 
     def __init__(
@@ -31,12 +32,15 @@ class ViewBatches(keras.utils.PyDataset):
         """
         Args:
             rows: int (N,), which of the images to use; None for all.
-            fixed: the same batches every epoch, for validation.
+            fixed: the same batches every epoch, for validation; as large as `batch_size` at most,
+                so that next to nothing is left out.
         """
         super().__init__()
         self.images, self.augmentation, self.view_count = images, augmentation, view_count
         self.rows = np.arange(len(images)) if rows is None else np.asarray(rows)
-        self.batch_size, self.seed, self.fixed = min(batch_size, len(self.rows)), seed, fixed
+        count = -(-len(self.rows) // batch_size) if fixed else 1
+        self.batch_size = min(batch_size, len(self.rows) // count)
+        self.seed, self.fixed = seed, fixed
         self.epoch = 0
 
     def __len__(self) -> int:

@@ -140,6 +140,10 @@ def main() -> None:
 
     from captioning import contrastive, dataset, files, hdf5, stages
 
+    if args.init and Path(args.init).resolve() == (args.output / contrastive.ENCODER).resolve():
+        raise CaptioningError(
+            f"--init {args.init} is the file that this run would write; name another --output"
+        )
     pictures = hdf5.Images(args.hdf5, "train_img")
     held_out = hdf5.Images(args.hdf5, "val_img") if hdf5.has(args.hdf5, "val_img") else []
     if not len(pictures):
@@ -161,16 +165,16 @@ def main() -> None:
     settings |= {"images": len(pictures), "held_out": len(held_out), "versions": stages.versions()}
     settings |= {"hdf5_sha256": files.sha256(args.hdf5), "captions_sha256": None}
     pairs = None
-    if args.dataset:
-        splits = stages.find_splits(args.dataset, args.workdir, seed=0)
-        pairs = contrastive.Pairs.find(args.dataset, splits.ids, pictures)
-        settings["captions_sha256"] = files.sha256(dataset.Dataset(args.dataset).caption_file)
-    run = contrastive.prepare(trunk, pictures, held_out, pairs, settings)
-    console.note(
-        f"{args.method}: {len(run.data.rows)} pictures, views of {args.size} pixels, "
-        f"{trunk.backbone}, {len(run.data)} batches an epoch"
-    )
     with files.locked(args.output):
+        if args.dataset:
+            splits = stages.find_splits(args.dataset, args.workdir, seed=0)
+            pairs = contrastive.Pairs.find(args.dataset, splits.ids, pictures)
+            settings["captions_sha256"] = files.sha256(dataset.Dataset(args.dataset).caption_file)
+        run = contrastive.prepare(trunk, pictures, held_out, pairs, settings)
+        console.note(
+            f"{args.method}: {len(run.data.rows)} pictures, views of {args.size} pixels, "
+            f"{trunk.backbone}, {len(run.data)} batches an epoch"
+        )
         written = contrastive.train(run, settings, args.output, args.resume)
     console.written(written)
 

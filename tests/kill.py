@@ -2,7 +2,7 @@
 
     python tests/kill.py                  # before each file operation of each stage
     python tests/kill.py --moments 2      # at two of these moments
-    python tests/kill.py --only main.py   # one stage; those before it run undisturbed
+    python tests/kill.py --only jigsaw/main.py  # one stage; those before it run undisturbed
     python tests/kill.py --scripts 5      # the scripts themselves, each at 5 random times
 
 A stage runs in a forked process on a tiny dataset: those of the pipeline, and the scripts that

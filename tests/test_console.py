@@ -44,6 +44,7 @@ def test_exit_codes(capsys):
         (OSError(errno.EROFS, "no", "a.pkl"), "not allowed to read or write a.pkl"),
         (MemoryError(), "out of memory"),
         (IsADirectoryError(errno.EISDIR, "Is a directory", "x"), "x: is a directory"),
+        (FileExistsError(errno.EEXIST, "File exists", "x"), "x: file exists"),
         (OSError(errno.ENAMETOOLONG, "File name too long", "x"), "x: file name too long"),
         (OSError(errno.EFBIG, "File too large", "x"), "no space left on the disk while writing x"),
     ],

@@ -2,8 +2,10 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
+import sklearn.datasets
 from conftest import tiny_dataset
 
 from captioning import artifacts, files, shipping, trunks
@@ -30,7 +32,7 @@ def test_a_set_captions_photos_wherever_it_lies(trained, tmp_path, script):
     photo = next((trained / "tiny/Flicker8k_Dataset").iterdir())
     told = script("5_test.py", photo, "--workdir", folder, cwd=tmp_path)
     shutil.move(trained / "gone", trained / "made")
-    path, caption = told.stdout.strip().split("\t")
+    path, caption = told.stdout.removesuffix("\n").split("\t")
     assert path == str(photo)
     assert "startseq" not in caption
     other = artifacts.load_tokenizer(folder / "tokenizer.pkl")
@@ -58,6 +60,23 @@ def test_shipping_again_leaves_nothing_of_the_former_set(trained, tmp_path):
     manifest = json.loads((tmp_path / artifacts.MANIFEST).read_text())
     assert manifest == {name: files.sha256(tmp_path / name) for name in manifest}
     assert set(manifest) == names - {artifacts.MANIFEST}
+
+
+def test_a_tokenizer_of_another_vocabulary_is_not_shipped(trained, tmp_path):
+    folder = shutil.copytree(trained, tmp_path / "work")
+    tokenizer = artifacts.load_tokenizer(folder / artifacts.TOKENIZER)
+    tokenizer.fit_on_texts(["unheard"])
+    artifacts.save_tokenizer(folder / artifacts.TOKENIZER, tokenizer)
+    with pytest.raises(CaptioningError, match="another vocabulary"):
+        shipping.ship(folder, tmp_path / "shipped")
+
+
+def test_what_the_repository_ships_is_what_its_manifest_says(script, tmp_path):
+    kinds = {"".join(Path(name).suffixes[-2:]) for name in artifacts.shipped(artifacts.PRETRAINED)}
+    assert {".weights.h5", ".pkl"} < kinds
+    photo = Path(sklearn.datasets.__file__).parent / "images" / "china.jpg"
+    told = script("5_test.py", photo, cwd=tmp_path)  # which checks the hashes
+    assert told.stdout.startswith(f"{photo}\t")
 
 
 def test_an_encoder_without_a_file_cannot_be_shipped(trained, tmp_path):

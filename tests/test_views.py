@@ -96,8 +96,8 @@ def test_jitter_keeps_gray_pictures_gray_and_moves_their_mean_as_contrast_and_br
     np.testing.assert_allclose(seen[..., 0], expected, atol=1e-3)
 
 
-def test_hue_turns_and_saturation_scales_what_is_not_gray():
-    """The luma stays; a turn of half the circle takes a colour to its opposite."""
+def test_hue_turns():
+    """The luma stays, and a colour moves by no more of the circle than it may."""
     turning = views.Augmentation(colour=1, jitter=1, gray=0)
     numbers = turning.draw(np.random.default_rng(3), 200)
     scale = numbers["colour"] @ np.ones(3)
