@@ -10,12 +10,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-PICTURES = Path(os.environ["FLICKR8K"]) / "Flicker8k_Dataset" if "FLICKR8K" in os.environ else None
-FEATURES = ["--count", "32"] + (["--images", str(PICTURES)] if PICTURES else [])
+from captioning import dataset
+
+FLICKR8K = os.environ.get("FLICKR8K")
+PICTURES = ["--images", str(dataset.Dataset(Path(FLICKR8K)).image_folder)] if FLICKR8K else []
 PROGRAMS = {
     "captioner, float32": ["captioner.py"],
     "captioner, bfloat16": ["captioner.py", "--precision", "bfloat16"],
-    "features": ["features.py", *FEATURES],
+    "features": ["features.py", "--count", "32", *PICTURES],
     "captions": ["decoding.py"],
     "start-up and one photo": ["startup.py"],
     "permutations": ["permutations.py"],

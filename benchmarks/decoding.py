@@ -50,7 +50,7 @@ def main() -> None:
     from captioning import artifacts, captioner, decoding
 
     model = captioner.load(artifacts.find_captioner(artifacts.PRETRAINED))
-    tokenizer = artifacts.load_tokenizer(artifacts.PRETRAINED / "tokenizer.pkl")
+    tokenizer = artifacts.load_tokenizer(artifacts.PRETRAINED / artifacts.TOKENIZER)
     matrix = features_of_made_up_pictures(args.images)
 
     first = common.take_turns({"": lambda: decoding.greedy(model, tokenizer, matrix)}, rounds=1)[""]

@@ -100,8 +100,10 @@ def measure(stage: str, count: int) -> dict:
     """Seconds and peak memory in bytes of a stage in a process of its own."""
     done = subprocess.run(
         [sys.executable, __file__, "--measure", stage, str(count)],
-        capture_output=True, text=True, check=True,
+        capture_output=True, text=True,
     )  # fmt: skip
+    if done.returncode:
+        raise SystemExit(done.stderr)
     return json.loads(done.stdout.splitlines()[-1])
 
 
