@@ -139,8 +139,8 @@ def test_a_batch_depends_on_seed_epoch_and_index_alone(pictures):
     def batches(epoch, seed=0, fixed=False):
         data = view_batches.ViewBatches(pictures, views.Augmentation(), 2, 8, seed, fixed=fixed)
         data.epoch = epoch
-        assert len(data) == 3
-        return [data[i][0] for i in reversed(range(3))][::-1]
+        assert len(data) == (4 if fixed else 3)  # of 6 and of 8
+        return [data[i][0] for i in reversed(range(len(data)))][::-1]
 
     first, again, later, other = batches(1), batches(1), batches(2), batches(1, seed=1)
     for a, b, c, d in zip(first, again, later, other, strict=True):
