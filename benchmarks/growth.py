@@ -108,18 +108,20 @@ def measure(stage: str, count: int) -> dict:
 
 
 def draw(points: dict, output: Path) -> None:
-    """Seconds and memory over the number of images, both axes logarithmic."""
+    """Seconds over the number of images, both logarithmic, and memory, both linear."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 4), layout="constrained")
-    for axis, key, label in zip(
-        figure.subplots(1, 2), ("seconds", "memory"), ("seconds", "MB above the least"), strict=True
-    ):
+    columns = (
+        ("seconds", "seconds", "log"),
+        ("memory", "MB above the least", "linear"),  # it may be a little below 0
+    )
+    for axis, (key, label, scale) in zip(figure.subplots(1, 2), columns, strict=True):
         for stage, rows in points.items():
-            axis.loglog(
+            axis.plot(
                 [row["images"] for row in rows], [row[key] for row in rows], ".-", label=stage
             )
-        axis.set(xlabel="images", ylabel=label)
+        axis.set(xlabel="images", ylabel=label, xscale=scale, yscale=scale)
         axis.grid(alpha=0.3, which="both")
     axis.legend()
     figure.savefig(output, dpi=100)
