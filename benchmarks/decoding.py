@@ -53,10 +53,13 @@ def main() -> None:
     tokenizer = artifacts.load_tokenizer(artifacts.PRETRAINED / artifacts.TOKENIZER)
     matrix = features_of_made_up_pictures(args.images)
 
-    first = common.take_turns({"": lambda: decoding.greedy(model, tokenizer, matrix)}, rounds=1)[""]
-    warm = common.take_turns({"": lambda: decoding.greedy(model, tokenizer, matrix)}, rounds=3)[""]
+    batched = []
+
+    def all_at_once():
+        batched[:] = decoding.greedy(model, tokenizer, matrix)
+
+    first, warm = common.fastest(all_at_once, rounds=1), common.fastest(all_at_once, rounds=3)
     print(f"batched: {len(matrix)} captions in {first:.2f} s at first, {warm:.2f} s warm")
-    batched = decoding.greedy(model, tokenizer, matrix)
     few = matrix[: args.one_by_one]
     for name, forward in (
         ("predict", lambda batch: model.network.predict(batch, verbose=0)),
@@ -67,7 +70,7 @@ def main() -> None:
         def by_the_word(forward=forward, loop=loop):
             loop[:] = [one_word_at_a_time(forward, model, tokenizer, row) for row in few]
 
-        each = common.take_turns({"": by_the_word}, rounds=1)[""] / len(few)
+        each = common.fastest(by_the_word, rounds=1) / len(few)
         same = sum(a == b for a, b in zip(loop, batched, strict=False))
         print(
             f"one word at a time, {name}: {each * 1000:.0f} ms an image, "

@@ -18,8 +18,10 @@ from typing import NoReturn, TextIO
 from captioning import files
 from captioning.errors import CaptioningError
 
-_WRONG_PATH = {errno.ENOENT, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP}
-_WRONG_PATH |= {errno.EEXIST}  # a file where a folder should be
+_WRONG_PATH = {
+    *(errno.ENOENT, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP),
+    errno.EEXIST,  # a file where a folder should be
+}
 DONE, FAILED, WRONG_USAGE, SOME_SKIPPED, INTERRUPTED = 0, 1, 2, 3, 130
 
 
@@ -131,7 +133,7 @@ def _add_precision_and_resume(parser: argparse.ArgumentParser) -> None:
         help="of the arithmetic in training (default: %(default)s)",
     )
     parser.add_argument(
-        "--resume", action="store_true", help="go on from training-state.npz in the folder"
+        "--resume", action="store_true", help="go on from the training-state.npz that was left"
     )
 
 

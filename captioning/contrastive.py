@@ -140,8 +140,8 @@ def prepare(
         held_out: pictures whose loss decides which epoch is kept; without any the last is.
         pairs: captions to learn from or to probe with; image-text keeps the epoch whose loss on
             the dev pairs is lowest.
-        settings: method, size, batch_size, temperature, contrast, colour, gray, least_area,
-            precision, probe_every, seed.
+        settings: method, size, batch_size, temperature, contrastive_weight, colour, gray,
+            least_area, precision, probe_every, seed.
     """
     keras.utils.set_random_seed(settings["seed"])
     method = METHODS[settings["method"]]
@@ -156,7 +156,7 @@ def prepare(
     if method.reads_captions:
         words = yardsticks.frequent_words(pairs.train, WORDS)
         model = method(
-            *arguments, len(words), pairs.tokenizer.vocabulary_size, settings["contrast"]
+            *arguments, len(words), pairs.tokenizer.vocabulary_size, settings["contrastive_weight"]
         )
         said = {"words": words, "tokenizer": pairs.tokenizer}
         data = CaptionedViewBatches(
@@ -168,7 +168,7 @@ def prepare(
         )
     else:
         model, data, validation = method(*arguments), ViewBatches(pictures, strong, *how), None
-        if held_out is not None and len(held_out):
+        if held_out is not None and len(held_out) > 1:  # one has nothing to be told from
             validation = ViewBatches(held_out, strong, *how, fixed=True)
     return Run(model, trunk, data, validation, _probe(trunk, pictures, pairs, settings))
 

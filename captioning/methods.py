@@ -143,8 +143,8 @@ class ImageText(Method):
 
     Words: cross-entropy with the shares of the words in all captions of the picture, as Joulin et
     al. 2015 (arXiv 1511.02251, section 3.1). Captions: `clip_loss`, the text encoder being the
-    mean of word vectors behind a hidden layer. The loss is that of the words plus `contrast` times
-    that of the captions.
+    mean of word vectors behind a hidden layer. The loss is that of the words plus
+    `contrastive_weight` times that of the captions.
     """
 
     view_count = 1
@@ -158,10 +158,10 @@ class ImageText(Method):
         temperature,
         words: int,
         vocabulary_size: int,
-        contrast: float = 1.0,
+        contrastive_weight: float,
     ):
         super().__init__(trunk, preprocessing, temperature)
-        self.contrast = contrast
+        self.contrastive_weight = contrastive_weight
         self.words = layers.Dense(words, dtype="float32", name="words")
         self.image_head = _projection("image_projection", trunk.output_shape[-1])
         self.embedding = layers.Embedding(vocabulary_size, 256, dtype="float32", name="embedding")
@@ -183,7 +183,7 @@ class ImageText(Method):
         chances = ops.log_softmax(outputs["words"], axis=-1)
         word_loss = -ops.mean(ops.sum(outputs["targets"] * chances, axis=-1))
         losses, correct = clip_loss(outputs["images"], outputs["texts"], self.temperature)
-        loss = word_loss + self.contrast * ops.mean(losses)
+        loss = word_loss + self.contrastive_weight * ops.mean(losses)
         return loss, {"word_loss": word_loss, "accuracy": ops.mean(correct)}
 
 

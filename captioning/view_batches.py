@@ -14,8 +14,8 @@ class ViewBatches(keras.utils.PyDataset):
     """Shuffled pictures with the numbers that make views of them on the accelerator.
 
     A batch is ({"pixels": uint8 (n, size, size, 3), "view0": {…}, …},), each view as
-    `Augmentation.draw` gives it. All batches have one size, for which the objectives compare
-    pictures within a batch; what is left over waits for another epoch's order. What a batch holds
+    `Augmentation.draw` gives it. All batches have one size, because the objectives compare
+    the pictures of a batch; what is left over waits for another epoch's order. What a batch holds
     depends on `seed`, `epoch` and its index alone.
     """
 

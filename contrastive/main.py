@@ -80,7 +80,7 @@ def arguments() -> argparse.Namespace:
         help="of the contrastive loss (default: %(default)s)",
     )
     parser.add_argument(
-        "--contrast",
+        "--contrastive-weight",
         type=console.share,
         default=1.0,
         metavar="X",
@@ -156,7 +156,7 @@ def main() -> None:
         key: getattr(args, key)
         for key in (
             *("method", "size", "epochs", "batch_size", "learning_rate", "weight_decay"),
-            *("temperature", "contrast", "colour", "gray", "least_area", "precision"),
+            *("temperature", "contrastive_weight", "colour", "gray", "least_area", "precision"),
             *("probe_every", "seed"),
         )
     }

@@ -32,7 +32,7 @@ from captioning.tokenizer import Tokenizer
 
 SETTINGS = {
     "method": "simclr", "size": 32, "epochs": 3, "batch_size": 8, "learning_rate": 1e-3,
-    "weight_decay": 1e-4, "temperature": 0.2, "contrast": 0.5, "colour": 0.5, "gray": 0.2,
+    "weight_decay": 1e-4, "temperature": 0.2, "contrastive_weight": 0.5, "colour": 0.5, "gray": 0.2,
     "least_area": 0.2, "precision": "float32", "probe_every": 2, "seed": 0,
 }  # fmt: skip
 
@@ -89,7 +89,7 @@ def test_word_loss_is_the_cross_entropy_with_the_shares_of_the_words():
     captions = [["red dog", "dog runs"], ["blue sky", "nothing known"]]
     shares = view_batches.word_shares(captions, ["dog", "red", "blue"])
     np.testing.assert_allclose(shares, [[2 / 3, 1 / 3, 0], [0, 0, 1]], rtol=1e-6)
-    model = methods.ImageText(networks.resnet18(32), "imagenet", 0.2, 3, 10, contrast=0.5)
+    model = methods.ImageText(networks.resnet18(32), "imagenet", 0.2, 3, 10, contrastive_weight=0.5)
     scores = np.array([[1.0, 2.0, 3.0], [0.5, 0.0, -1.0]])
     same = np.eye(2, 4, dtype="float32")
     loss, reported = model.objective(
