@@ -30,7 +30,7 @@ def arguments():
         choices=sorted(weights.PREPROCESSINGS),
         help="overrides the encoder's own",
     )
-    parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
+    console.add_precision(parser)
     parser.add_argument("--only", choices=("features", "descriptions"), help="do half of the work")
     parser.add_argument("--batch-size", type=console.positive_int, default=32, metavar="N")
     parser.add_argument("--limit", type=console.positive_int, metavar="N", help="first N images")
@@ -49,7 +49,7 @@ def main() -> int:
     if args.only != "descriptions":
         images = dataset.Dataset(args.dataset).image_folder
 
-        console.announce_device()
+        console.announce_device(args.precision)
 
         from captioning import encoders
 

@@ -39,7 +39,7 @@ def main() -> None:
     tokenizer = artifacts.fit_tokenizer(descriptions, train)
     data = recipes.CaptionData.prepare(usable, descriptions, features, tokenizer)
     del features
-    console.announce_device()
+    console.announce_device(args.precision)
     print(f"{data.train.target_count} words to predict, vocabulary {tokenizer.vocabulary_size}")
     for recipe in args.recipes:
         settings = {

@@ -7,6 +7,7 @@ import argparse
 import contextlib
 import errno
 import os
+import re
 import signal
 import sys
 import tempfile
@@ -22,6 +23,7 @@ _WRONG_PATH = {
     *(errno.ENOENT, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP),
     errno.EEXIST,  # a file where a folder should be
 }
+_CPUINFO = Path("/proc/cpuinfo")
 DONE, FAILED, WRONG_USAGE, SOME_SKIPPED, INTERRUPTED = 0, 1, 2, 3, 130
 
 
@@ -87,7 +89,8 @@ def add_training(parser: argparse.ArgumentParser, epochs: int | None = None) -> 
         metavar="N",
         help="default: 64 captions, fewer with less data (fast); 32 prefixes (reference)",
     )
-    _add_precision_and_resume(parser)
+    add_precision(parser)
+    _add_resume(parser)
 
 
 def add_pretraining(
@@ -122,16 +125,22 @@ def add_pretraining(
         help="folder that is written to (default: %(default)s)",
     )
     _add_seed(parser)
-    _add_precision_and_resume(parser)
+    add_precision(parser)
+    _add_resume(parser)
 
 
-def _add_precision_and_resume(parser: argparse.ArgumentParser) -> None:
+def add_precision(parser: argparse.ArgumentParser) -> None:
+    """Add --precision, float32 or bfloat16."""
     parser.add_argument(
         "--precision",
         choices=("float32", "bfloat16"),
         default="float32",
-        help="of the arithmetic in training (default: %(default)s)",
+        help="of the arithmetic; bfloat16 is faster where the processor has it (default: "
+        "%(default)s)",
     )
+
+
+def _add_resume(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--resume", action="store_true", help="go on from the training-state.npz that was left"
     )
@@ -323,8 +332,10 @@ class Progress:
         sys.stderr.flush()
 
 
-def announce_device() -> None:
+def announce_device(precision: str = "float32") -> None:
     """Load the framework and say on stderr which device the Keras backend will compute on.
+
+    Says too when the device can only imitate the `precision` asked for.
 
     To be called before anything else that imports Keras: TensorFlow's start-up notices, which
     heed no log level, are held back here. TF_CPP_MIN_LOG_LEVEL=0 shows them.
@@ -335,6 +346,15 @@ def announce_device() -> None:
 
         found = devices("gpu") or devices("cpu")
     note(f"device: {', '.join(found)} ({keras.backend.backend()} backend)")
+    if precision == "bfloat16" and not devices("gpu") and not _computes_bfloat16(_CPUINFO):
+        note("this processor has no bfloat16 arithmetic: --precision float32 would be faster")
+
+
+def _computes_bfloat16(cpuinfo: Path) -> bool:
+    """Whether the processor has bfloat16 instructions, as Linux tells; elsewhere supposed."""
+    if not cpuinfo.exists():
+        return True
+    return bool(re.search(r"\b(avx512_bf16|amx_bf16|bf16)\b", cpuinfo.read_text()))
 
 
 def devices(kind: str) -> list[str]:

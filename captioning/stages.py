@@ -140,7 +140,7 @@ def train(
         for split in ("train", "dev")
     }
 
-    console.announce_device()
+    console.announce_device(precision)
 
     from captioning import recipes, training
 

@@ -136,7 +136,7 @@ def arguments() -> argparse.Namespace:
 
 def main() -> None:
     args = arguments()
-    console.announce_device()
+    console.announce_device(args.precision)
 
     from captioning import contrastive, dataset, files, hdf5, stages
 

@@ -35,7 +35,7 @@ def arguments():
         help="folder that is written to (default: %(default)s)",
     )
     parser.add_argument("--batch-size", type=console.positive_int, default=32, metavar="N")
-    parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
+    console.add_precision(parser)
     console.add_strict(parser)
     return parser.parse_args()
 
@@ -45,7 +45,7 @@ def main() -> int:
 
     from captioning import encoders, stages
 
-    console.announce_device()
+    console.announce_device(args.precision)
     encoder = encoders.of_jigsaw(args.model, args.mode, args.precision)
     paths, skipped = stages.extract(
         encoder, args.images, args.workdir, args.batch_size, strict=args.strict

@@ -59,7 +59,7 @@ def arguments() -> argparse.Namespace:
 
 def main() -> None:
     args = arguments()
-    console.announce_device()
+    console.announce_device(args.precision)
 
     from captioning import files, hdf5, jigsaw, stages
     from jigsaw.DataGenerator import DataGenerator

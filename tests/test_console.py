@@ -101,3 +101,30 @@ def test_progress_in_a_log_tells_the_time_left(capsys):
 def test_positive_int_refuses(text):
     with pytest.raises((ValueError, console.argparse.ArgumentTypeError)):
         console.positive_int(text)
+
+
+@pytest.mark.parametrize(
+    ("cpuinfo", "expected"),
+    [
+        ("flags\t\t: fpu avx2 fma\n", False),
+        ("flags\t\t: avx512f avx512_bf16 amx_tile\n", True),
+        ("flags\t\t: avx512f amx_bf16\n", True),
+        ("Features\t: fp asimd bf16 i8mm\n", True),  # Arm
+        (None, True),  # not Linux: nothing is known, nothing is said
+    ],
+)
+def test_bfloat16_is_looked_for_among_the_flags_of_the_processor(tmp_path, cpuinfo, expected):
+    path = tmp_path / "cpuinfo"
+    if cpuinfo is not None:
+        path.write_text(cpuinfo)
+    assert console._computes_bfloat16(path) is expected
+
+
+def test_imitated_bfloat16_is_said(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(console, "_CPUINFO", tmp_path / "cpuinfo")
+    (tmp_path / "cpuinfo").write_text("flags: avx2\n")
+    monkeypatch.setattr(console, "devices", lambda kind: ["cpu:0"] if kind == "cpu" else [])
+    console.announce_device("float32")
+    assert "bfloat16" not in capsys.readouterr().err
+    console.announce_device("bfloat16")
+    assert "float32 would be faster" in capsys.readouterr().err
