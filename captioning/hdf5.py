@@ -163,13 +163,19 @@ class Images:
             CaptioningError: if `path` is not HDF5 or holds no such pictures.
         """
         self.path, self.split = os.fspath(path), split
-        self._opened: tuple[int, h5py.Dataset] | None = None
-        self.shape, self.dtype = self._dataset.shape, self._dataset.dtype
+        self._opened: tuple[int, np.ndarray | h5py.Dataset] | None = None
+        self.shape, self.dtype = self._pictures.shape, self._pictures.dtype
 
     @property
-    def _dataset(self) -> h5py.Dataset:
+    def _pictures(self) -> np.ndarray | h5py.Dataset:
         if self._opened is None or self._opened[0] != os.getpid():
-            self._opened = os.getpid(), self._open_dataset()
+            pictures = self._open_dataset()
+            start = _start_of_plain(pictures)
+            if start is not None:  # to map the file takes a fifth of the time of asking HDF5
+                pictures = np.memmap(self.path, np.uint8, "r", start, pictures.shape).view(
+                    np.ndarray
+                )
+            self._opened = os.getpid(), pictures
         return self._opened[1]
 
     def _open_dataset(self) -> h5py.Dataset:
@@ -200,10 +206,12 @@ class Images:
     def __getitem__(self, key) -> np.ndarray:
         """Pictures in the order asked for, uint8 (…, size, size, 3)."""
         rows = np.arange(len(self))[key]
+        if isinstance(self._pictures, np.ndarray):
+            return np.take(self._pictures, rows, axis=0)
         pixels = np.empty((rows.size, *self.shape[1:]), np.uint8)
         # Row by row: given a list, HDF5 takes 300 times as long.
         for place, row in enumerate(rows.flat):
-            pixels[place] = self._dataset[int(row)]
+            pixels[place] = self._pictures[int(row)]
         return pixels.reshape(*rows.shape, *self.shape[1:])
 
     def names(self) -> list[str]:
@@ -224,6 +232,24 @@ class Images:
 
     def __reduce__(self):
         return Images, (self.path, self.split)
+
+
+def _start_of_plain(dataset: h5py.Dataset) -> int | None:
+    """Where in the file the pictures begin, if they lie there one behind the other, unpacked."""
+    if dataset.file.userblock_size:
+        return None
+    if not dataset.chunks:
+        return dataset.id.get_offset()
+    if dataset.chunks != (1, *dataset.shape[1:]) or dataset.id.get_create_plist().get_nfilters():
+        return None
+    found: list[tuple[int, int]] = []
+    dataset.id.chunk_iter(lambda chunk: found.append((chunk.chunk_offset[0], chunk.byte_offset)))
+    starts = dict(found)
+    size = int(np.prod(dataset.shape[1:]))
+    whole = len(starts) == len(dataset) and all(
+        start == starts[0] + row * size for row, start in starts.items()
+    )
+    return starts[0] if whole and starts else None
 
 
 def rows(path: str | os.PathLike) -> dict[str, int]:

@@ -1,8 +1,6 @@
 """Batches of jigsaw puzzles for Keras, the same ones whatever the number of workers."""
 
-import os
 import sys
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import h5py
@@ -12,7 +10,9 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repository
 
 from captioning import hdf5
+from captioning.shared_arrays import Fillers, Filling
 from jigsaw.image_preprocessing.image_transform import JigsawCreator
+from jigsaw.puzzles import Puzzles
 
 
 class DataGenerator(keras.utils.PyDataset):
@@ -53,53 +53,46 @@ class DataGenerator(keras.utils.PyDataset):
             epoch: where to start.
             gray: share of pictures shown without colour.
             fixed: make the same puzzles in the same order every epoch, for validation and tests.
-            workers: threads that prepare the batches ahead.
+            workers: processes that prepare the batches ahead; with 1 there is none, as Keras asks
+                ahead of the training by itself. Pictures in memory are copied to each.
         """
         # Keras's own workers would carry batches over into the next epoch under MirroredStrategy.
         super().__init__(workers=1)
         if isinstance(images, h5py.Dataset):
             images = hdf5.Images(images.file.filename, images.name)
-        self.images, self.permutations = images, np.asarray(permutations)
-        self.batch_size, self.seed, self.epoch, self.fixed = batch_size, seed, epoch, fixed
-        self.creator = JigsawCreator(images.shape[1], gray)
-        self.threads = workers
-        self._process = None  # the pool's: a fork inherits no threads
-        self._shuffled: tuple[int, np.ndarray] | None = None
+        creator = JigsawCreator(images.shape[1], gray)
+        self.puzzles = Puzzles(images, np.asarray(permutations), batch_size, seed, creator)
+        self.epoch, self.fixed, self.processes = epoch, fixed, workers
+        self._fillers: Fillers | None = None
+        self._ahead: dict[tuple[int, int], Filling] = {}
 
     def __len__(self) -> int:
         """Number of batches in an epoch."""
-        return -(-len(self.images) // self.batch_size)
+        return len(self.puzzles)
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Batch `index` of the epoch; the ones behind it are begun."""
         if not 0 <= index < len(self):
             raise IndexError(f"expected a batch from 0 to {len(self) - 1}, got {index}")
         epoch = 0 if self.fixed else self.epoch
-        if self.threads == 1:  # Keras asks ahead of the training by itself
-            return self._batch(epoch, index)
-        if self._process != os.getpid():
-            self._process, self._pool = os.getpid(), ThreadPoolExecutor(self.threads)
-            self._ahead: dict[tuple[int, int], Future] = {}
-        window = range(index, min(index + self.threads + 1, len(self)))
-        self._ahead = {
-            key: self._ahead.get(key) or self._pool.submit(self._batch, *key)
-            for key in ((epoch, i) for i in window)
-        }
-        return self._ahead[epoch, index].result()
+        if self.processes == 1:
+            tiles = np.empty(self.puzzles.shape, np.float32)
+            labels = self.puzzles.fill(tiles, epoch, index)
+        else:
+            tiles, labels = self._filled(epoch, index)
+        return tiles[: len(labels)], labels
+
+    def _filled(self, epoch: int, index: int) -> tuple[np.ndarray, np.ndarray]:
+        if self._fillers is None:
+            how = (self.processes, self.puzzles.shape, np.float32)
+            self._fillers = Fillers(self.puzzles.fill, *how)
+        window = range(index, min(index + self.processes + 2, len(self)))
+        wanted = {(epoch, i): self._ahead.pop((epoch, i), None) for i in window}
+        for skipped in self._ahead.values():
+            skipped.result()  # its memory is free for another
+        self._ahead = {key: has or self._fillers.submit(*key) for key, has in wanted.items()}
+        return self._ahead.pop((epoch, index)).result()
 
     def on_epoch_end(self) -> None:
         """Go on to the next epoch's puzzles."""
         self.epoch += 1
-
-    def _batch(self, epoch: int, index: int) -> tuple[np.ndarray, np.ndarray]:
-        rows = self._order(epoch)[index * self.batch_size : (index + 1) * self.batch_size]
-        rng = np.random.default_rng([self.seed, epoch, index + 1])
-        labels = rng.integers(len(self.permutations), size=len(rows), dtype=np.int32)
-        return self.creator(self.images[rows], self.permutations[labels], rng), labels
-
-    def _order(self, epoch: int) -> np.ndarray:
-        """Which picture comes when, int (N,)."""
-        if self._shuffled is None or self._shuffled[0] != epoch:
-            rng = np.random.default_rng([self.seed, epoch, 0])
-            self._shuffled = epoch, rng.permutation(len(self.images))
-        return self._shuffled[1]

@@ -89,7 +89,7 @@ def main() -> None:
         )
         for split, images in pictures.items()
     }
-    sizes = data["train"].creator.sizes
+    sizes = data["train"].puzzles.creator.sizes
     record = {
         "backbone": args.backbone,
         "permutations": len(permutations),

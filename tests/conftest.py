@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import captioning  # noqa: F401  what it sets in the environment must be there before TensorFlow
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 

@@ -1,0 +1,110 @@
+"""Arrays that other processes fill: right numbers, memory used again, no process left behind."""
+
+import gc
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from captioning import shared_arrays
+from captioning.errors import CaptioningError
+from captioning.shared_arrays import Fillers
+
+SHAPE = (3, 5)
+
+
+def multiply(array: np.ndarray, factor: int) -> int:
+    if factor < 0:
+        raise ValueError(f"not by {factor}")
+    if factor > 99:
+        os.kill(os.getpid(), signal.SIGKILL)
+    array[...] = factor * np.arange(15).reshape(SHAPE)
+    return os.getpid()
+
+
+@pytest.fixture(scope="module")
+def fillers() -> Fillers:
+    return Fillers(multiply, 2, SHAPE, np.float32)
+
+
+def test_other_processes_fill_the_arrays(fillers):
+    fillings = [fillers.submit(factor) for factor in range(6)]
+    for factor, filling in enumerate(fillings):
+        array, process = filling.result()
+        assert (array.shape, array.dtype) == (SHAPE, np.float32)
+        assert array.ravel().tolist() == [factor * i for i in range(15)]
+        assert process != os.getpid()
+
+
+def test_memory_is_used_again_when_no_view_of_the_array_is_left(fillers):
+    array, _ = fillers.submit(2).result()
+    row = array[1]
+    del array
+    others = [fillers.submit(9).result()[0] for _ in range(8)]
+    assert row.tolist() == [10, 12, 14, 16, 18]
+    place = row.__array_interface__["data"][0] - row.nbytes
+    assert place not in {other.__array_interface__["data"][0] for other in others}
+    del row, others
+    gc.collect()
+    count = len(fillers._made)
+    again = [fillers.submit(9).result()[0] for _ in range(count)]
+    assert place in {other.__array_interface__["data"][0] for other in again}
+    assert len(fillers._made) == count
+
+
+def test_arrays_outlive_the_processes():
+    fillers = Fillers(multiply, 1, SHAPE, np.int64)
+    array, _ = fillers.submit(3).result()
+    del fillers
+    gc.collect()
+    assert array.ravel().tolist() == [3 * i for i in range(15)]
+
+
+def test_errors_come_back(fillers):
+    with pytest.raises(ValueError, match="not by -1"):
+        fillers.submit(-1).result()
+    assert fillers.submit(1).result()[0][0, 1] == 1
+
+
+def test_a_killed_process_is_said():
+    with pytest.raises(CaptioningError, match=r"ended before its time.*smaller batches"):
+        Fillers(multiply, 1, SHAPE, np.int64).submit(100).result()
+
+
+@pytest.mark.skipif(not shared_arrays._SHARED.is_dir(), reason="no /dev/shm on this system")
+def test_too_little_shared_memory_is_said():
+    shape = (2**20, 2**24)  # 16 TiB, which nothing writes to
+    with pytest.raises(CaptioningError, match=r"expected \d+ bytes of shared memory.*found \d+"):
+        Fillers(multiply, 1, shape, np.uint8).submit(1)
+
+
+def test_no_process_outlives_a_killed_main_process(tmp_path):
+    (tmp_path / "script.py").write_text(
+        "import os, signal\n"
+        "import numpy as np\n"
+        "from captioning.shared_arrays import Fillers\n"
+        "from tests.test_shared_arrays import SHAPE, multiply\n"
+        "if __name__ == '__main__':\n"
+        "    print(Fillers(multiply, 1, SHAPE, np.int64).submit(1).result()[1], flush=True)\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    run = subprocess.run(
+        [sys.executable, "script.py"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": os.path.dirname(os.path.dirname(__file__))},
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == -signal.SIGKILL
+    worker = int(run.stdout)
+    for _ in range(100):
+        try:
+            os.kill(worker, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.1)
+    pytest.fail(f"process {worker} still runs")
