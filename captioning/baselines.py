@@ -10,12 +10,12 @@ scripts 2 and 3. `constant` says for every image the train caption that scores b
 import collections
 import math
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from captioning import artifacts, console, files
-from captioning.text import END, START
+from captioning.text import END, START, ngrams
 
 
 def shuffle(features: Mapping[str, np.ndarray], seed: int) -> dict[str, np.ndarray]:
@@ -44,19 +44,13 @@ def _marked(caption: str) -> list[str]:
     return [START, *caption.split(), END]
 
 
-def _ngrams(words: Sequence[str]) -> Iterator[tuple[str, ...]]:
-    for n in range(1, 5):
-        for i in range(len(words) - n + 1):
-            yield tuple(words[i : i + n])
-
-
 def _holding(images: Sequence[Sequence[Sequence[str]]]) -> collections.Counter:
     """(n-gram, k) → images with a reference that holds the n-gram at least k times."""
     holding = collections.Counter()
     for captions in images:
         most = collections.Counter()
         for words in captions:
-            most |= collections.Counter(_ngrams(words))
+            most |= ngrams(words)
         holding.update((gram, k) for gram, count in most.items() for k in range(1, count + 1))
     return holding
 
@@ -75,7 +69,7 @@ def _constant_bleu(
     words: Sequence[str], holding: collections.Counter, nearest: Mapping[int, int], images: int
 ) -> float:
     matches, totals = [0] * 4, [0] * 4
-    for gram, count in collections.Counter(_ngrams(words)).items():
+    for gram, count in ngrams(words).items():
         matches[len(gram) - 1] += sum(holding[gram, k] for k in range(1, count + 1))
         totals[len(gram) - 1] += count * images
     if not all(matches):

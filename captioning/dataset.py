@@ -74,6 +74,11 @@ class Splits:
     made: bool
 
     @property
+    def written(self) -> list[Path]:
+        """The lists, if they were drawn just now."""
+        return [self.folder / split_file_name(split) for split in SPLITS] if self.made else []
+
+    @property
     def overlaps(self) -> list[str]:
         """One sentence per pair of splits that share images."""
         sentences = []

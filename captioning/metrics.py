@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from nltk.translate.bleu_score import corpus_bleu
 
-from captioning.text import END, START
+from captioning.text import END, START, ngrams
 
 PROTOCOLS = {
     "reference": "reference protocol (start and end tokens count as words, BLEU-3 weights .3):",
@@ -62,8 +62,8 @@ def cider(captions: Mapping[str, Sequence[str]], references: Mapping[str, Sequen
     CVPR 2015.
     """
     hypotheses, targets = _words_only(captions, references)
-    said = [_ngrams(words) for words in hypotheses]
-    human = [[_ngrams(words) for words in texts] for texts in targets]
+    said = [ngrams(words) for words in hypotheses]
+    human = [[ngrams(words) for words in texts] for texts in targets]
     holding = collections.Counter()  # n-gram → images with a reference that holds it
     for texts in human:
         holding.update(set().union(*texts))
@@ -100,14 +100,6 @@ def _norms(grams: collections.Counter, idf: Mapping) -> list[float]:
 def _bigrams(grams: collections.Counter) -> int:
     """How long a caption is in coco-caption's length penalty: its words but one."""
     return sum(count for gram, count in grams.items() if len(gram) == 2)
-
-
-def _ngrams(words: Sequence[str]) -> collections.Counter:
-    """Words in a row, one to four → how often."""
-    counts = collections.Counter()
-    for n in range(1, 5):
-        counts.update(zip(*(words[i:] for i in range(n)), strict=False))
-    return counts
 
 
 def rouge_l(

@@ -36,6 +36,7 @@ class Fillers:
             processes: how many, at least 1.
             shape, dtype: of the arrays.
         """
+        _start_tracker()
         self.shape, self.dtype = shape, np.dtype(dtype)
         self._free: list[SharedMemory] = []
         made: list[SharedMemory] = []
@@ -91,6 +92,22 @@ class _Loan:
 
     def __init__(self, memory: SharedMemory, shape: tuple[int, ...], dtype: np.dtype):
         self.__array_interface__ = _array(memory, shape, dtype).__array_interface__
+
+
+def _start_tracker() -> None:
+    """Start the process by which Python frees what an interrupted one leaves, without warnings."""
+    if os.name != "posix":
+        return  # where the system itself frees
+    from multiprocessing import resource_tracker
+
+    before = os.environ.get("PYTHONWARNINGS")
+    os.environ["PYTHONWARNINGS"] = "ignore"
+    try:
+        resource_tracker.ensure_running()
+    finally:
+        del os.environ["PYTHONWARNINGS"]
+        if before is not None:
+            os.environ["PYTHONWARNINGS"] = before
 
 
 def _array(memory: SharedMemory, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:

@@ -43,9 +43,7 @@ def describe(folder: Path, workdir: Path, seed: int) -> list[Path]:
         f"{len(vocabulary)} words" + (f", {empty} clean to nothing" if empty else "")
     )
     _compare_with_images(source, captions.keys())
-    splits = find_splits(folder, workdir, seed)
-    made = [splits.folder / dataset.split_file_name(split) for split in dataset.SPLITS]
-    return [path, *made] if splits.made else [path]
+    return [path, *find_splits(folder, workdir, seed).written]
 
 
 def _compare_with_images(source: dataset.Dataset, captioned: Set[str]) -> None:

@@ -1,10 +1,11 @@
 """Caption text: reading caption files, cleaning, and the descriptions that training reads."""
 
+import collections
 import csv
 import os
 import re
 import string
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from captioning.errors import CaptioningError, printable
@@ -30,6 +31,14 @@ def clean(caption: str) -> str:
 def wrap(caption: str) -> str:
     """'dog running' → 'startseq dog running endseq', as the captioner is trained."""
     return f"{START} {caption} {END}" if caption else f"{START} {END}"
+
+
+def ngrams(words: Sequence[str]) -> collections.Counter:
+    """Words in a row, one to four → how often."""
+    counts = collections.Counter()
+    for n in range(1, 5):
+        counts.update(zip(*(words[i:] for i in range(n)), strict=False))
+    return counts
 
 
 def read_text(path: str | os.PathLike) -> str:

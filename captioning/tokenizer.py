@@ -108,13 +108,6 @@ class Tokenizer:
             if i is not None:
                 yield i
 
-    def sequences_to_texts(self, sequences: Iterable[Iterable[int]]) -> list[str]:
-        """Ids → words joined by spaces; unknown ids are dropped."""
-        return [
-            " ".join(self.index_word[i] for i in sequence if i in self.index_word)
-            for sequence in sequences
-        ]
-
     def check_fits(self, vocabulary_size: int, vocabulary_hash: str | None = None) -> None:
         """Raise `CaptioningError` unless a captioner of that vocabulary can use this tokenizer."""
         for word in (START, END):

@@ -218,10 +218,10 @@ def draw_curves(path: Path, history: Sequence[dict]) -> Path:
         axis.plot(epochs, [row[name] for row in history], ".-", label="training")
         if f"val_{name}" in history[0]:
             axis.plot(epochs, [row[f"val_{name}"] for row in history], ".-", label="validation")
+            axis.legend()
         axis.set(xlabel="epoch", ylabel=name)
         axis.xaxis.get_major_locator().set_params(integer=True)
         axis.grid(alpha=0.3)
-        axis.legend()
     for axis in axes[len(names) :]:
         axis.axis("off")
     with files.atomic(path) as temporary:

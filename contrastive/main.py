@@ -164,10 +164,11 @@ def main() -> None:
     settings |= {"init": Path(args.init).name if args.init else None, "init_sha256": trunk.digest}
     settings |= {"images": len(pictures), "held_out": len(held_out), "versions": stages.versions()}
     settings |= {"hdf5_sha256": files.sha256(args.hdf5), "captions_sha256": None}
-    pairs = None
+    pairs, drawn = None, []
     with files.locked(args.output):
         if args.dataset:
             splits = stages.find_splits(args.dataset, args.workdir, seed=0)
+            drawn = splits.written
             pairs = contrastive.Pairs.find(args.dataset, splits.ids, pictures)
             settings["captions_sha256"] = files.sha256(dataset.Dataset(args.dataset).caption_file)
         run = contrastive.prepare(trunk, pictures, held_out, pairs, settings)
@@ -175,7 +176,7 @@ def main() -> None:
             f"{args.method}: {len(run.data.rows)} pictures, views of {args.size} pixels, "
             f"{trunk.backbone}, {len(run.data)} batches an epoch"
         )
-        written = contrastive.train(run, settings, args.output, args.resume)
+        written = drawn + contrastive.train(run, settings, args.output, args.resume)
     console.written(written)
 
 

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from multiprocessing.shared_memory import SharedMemory
 
 import numpy as np
 import pytest
@@ -82,14 +83,15 @@ def test_too_little_shared_memory_is_said():
         Fillers(multiply, 1, shape, np.uint8).submit(1)
 
 
-def test_no_process_outlives_a_killed_main_process(tmp_path):
+def test_nothing_outlives_a_killed_main_process_and_nothing_is_said_of_it(tmp_path):
     (tmp_path / "script.py").write_text(
         "import os, signal\n"
         "import numpy as np\n"
         "from captioning.shared_arrays import Fillers\n"
         "from tests.test_shared_arrays import SHAPE, multiply\n"
         "if __name__ == '__main__':\n"
-        "    print(Fillers(multiply, 1, SHAPE, np.int64).submit(1).result()[1], flush=True)\n"
+        "    fillers = Fillers(multiply, 1, SHAPE, np.int64)\n"
+        "    print(fillers.submit(1).result()[1], fillers._made[0].name, flush=True)\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     run = subprocess.run(
@@ -99,12 +101,18 @@ def test_no_process_outlives_a_killed_main_process(tmp_path):
         capture_output=True,
         text=True,
     )
-    assert run.returncode == -signal.SIGKILL
-    worker = int(run.stdout)
+    assert (run.returncode, run.stderr) == (-signal.SIGKILL, "")
+    worker, memory = run.stdout.split()
+    assert within_10_seconds(ProcessLookupError, lambda: os.kill(int(worker), 0))
+    assert within_10_seconds(FileNotFoundError, lambda: SharedMemory(memory).close())
+
+
+def within_10_seconds(error: type[Exception], call) -> bool:
+    """Whether a call comes to raise `error`."""
     for _ in range(100):
         try:
-            os.kill(worker, 0)
-        except ProcessLookupError:
-            return
+            call()
+        except error:
+            return True
         time.sleep(0.1)
-    pytest.fail(f"process {worker} still runs")
+    return False
