@@ -92,3 +92,47 @@ def tiny_dataset(folder: Path) -> Path:
     for split, part in (("train", names[:16]), ("dev", names[16:20]), ("test", names[20:])):
         (texts / f"Flickr_8k.{split}Images.txt").write_text("\n".join(part) + "\n")
     return folder
+
+
+@pytest.fixture(scope="session")
+def pictures() -> np.ndarray:
+    """Smooth shades, uint8 (26, 48, 48, 3): three batches of 8 and two that wait."""
+    from keras import ops
+
+    from captioning import views
+
+    rough = np.random.default_rng(0).random((26, 3, 3, 3))
+    numbers = {"box": np.tile(np.float32([0, 0, 1, 1]), (26, 1)),
+               "colour": np.tile(np.eye(3, dtype="float32"), (26, 1, 1)),
+               "gray": np.zeros(26, "float32"), "blur": np.zeros(26, "float32")}  # fmt: skip
+    return np.uint8(255 * ops.convert_to_numpy(views.apply(255 * rough, numbers, 48)))
+
+
+def tiny_trunk(size=64, pool_padding="torch", folded=False, dtype=None):
+    """A trunk of two blocks, which is compiled in a moment: D 128."""
+    from captioning import networks
+
+    block = networks.basic_block
+    return networks._residual("tiny", block, (1, 1), size, pool_padding, folded, dtype)
+
+
+@pytest.fixture(scope="module")
+def tiny_backbone():
+    """Makes it a backbone like the others, "tiny"."""
+    from captioning import networks
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(networks.BACKBONES, "tiny", tiny_trunk)
+        yield
+
+
+@pytest.fixture(scope="module")
+def untrained(tiny_backbone, tmp_path_factory) -> Path:
+    """The file of an encoder that has learned nothing."""
+    import keras
+
+    from captioning import trunks
+
+    keras.utils.set_random_seed(0)
+    path = tmp_path_factory.mktemp("untrained") / "encoder.weights.h5"
+    return trunks.save(path, trunks.untrained("tiny", 48), {})
