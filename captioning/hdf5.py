@@ -235,21 +235,23 @@ class Images:
 
 
 def _start_of_plain(dataset: h5py.Dataset) -> int | None:
-    """Where in the file the pictures begin, if they lie there one behind the other, unpacked."""
-    if dataset.file.userblock_size:
+    """Byte where the pictures begin, if they lie in the file one behind the other, unpacked."""
+    file = dataset.file
+    packed = dataset.id.get_create_plist().get_nfilters()
+    if packed or file.userblock_size or not len(dataset):
         return None
-    if not dataset.chunks:
-        return dataset.id.get_offset()
-    if dataset.chunks != (1, *dataset.shape[1:]) or dataset.id.get_create_plist().get_nfilters():
-        return None
-    found: list[tuple[int, int]] = []
-    dataset.id.chunk_iter(lambda chunk: found.append((chunk.chunk_offset[0], chunk.byte_offset)))
-    starts = dict(found)
     size = int(np.prod(dataset.shape[1:]))
-    whole = len(starts) == len(dataset) and all(
-        start == starts[0] + row * size for row, start in starts.items()
-    )
-    return starts[0] if whole and starts else None
+    start = dataset.id.get_offset()  # None if in chunks, or not written at all
+    if dataset.chunks == (1, *dataset.shape[1:]):
+        chunks: list[h5py.h5d.StoreInfo] = []
+        dataset.id.chunk_iter(chunks.append)
+        starts = {chunk.chunk_offset[0]: chunk.byte_offset for chunk in chunks}
+        first = starts.get(0, 0)
+        if starts == {row: first + row * size for row in range(len(dataset))}:
+            start = first
+    if start is None or start + len(dataset) * size > os.path.getsize(file.filename):
+        return None
+    return start
 
 
 def rows(path: str | os.PathLike) -> dict[str, int]:

@@ -1,12 +1,13 @@
 """Arrays that other processes fill, and that arrive here without a copy."""
 
+import contextlib
 import multiprocessing
 import os
 import shutil
 import signal
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.shared_memory import SharedMemory
@@ -39,21 +40,22 @@ class Fillers:
         _start_tracker()
         self.shape, self.dtype = shape, np.dtype(dtype)
         self._free: list[SharedMemory] = []
-        made: list[SharedMemory] = []
-        self._made = made
+        self._made: list[SharedMemory] = []
         self._executor = ProcessPoolExecutor(
             processes, multiprocessing.get_context("spawn"), _begin, (fill, shape, self.dtype)
         )
-        weakref.finalize(self, _end, self._executor, made)
+        weakref.finalize(self, _end, self._executor, self._made)
 
     def submit(self, *arguments) -> "Filling":
         """Have an array filled: `fill(array, *arguments)`.
 
         Raises:
-            CaptioningError: if there is no shared memory left for it.
+            CaptioningError: if there is no shared memory left for it, or a process was killed.
         """
         memory = self._free.pop() if self._free else self._allocate()
-        return Filling(self, memory, self._executor.submit(_fill, memory.name, arguments))
+        with _killed_said():
+            future = self._executor.submit(_fill, memory.name, arguments)
+        return Filling(self, memory, future)
 
     def _allocate(self) -> SharedMemory:
         size = int(np.prod(self.shape)) * self.dtype.itemsize
@@ -74,17 +76,15 @@ class Filling:
         self.fillers, self.memory, self.future = fillers, memory, future
 
     def result(self) -> tuple[np.ndarray, Any]:
-        """The array, and what `fill` returned; waits for both. To be called once."""
-        try:
-            returned = self.future.result()
-        except BrokenProcessPool:
-            raise CaptioningError(
-                "a process that prepared batches has ended before its time, most often for want "
-                "of memory; take smaller batches"
-            ) from None
+        """The array, and what `fill` returned or raised; waits for it. To be called once.
+
+        Raises:
+            CaptioningError: if a process was killed.
+        """
         loan = _Loan(self.memory, self.fillers.shape, self.fillers.dtype)
         weakref.finalize(loan, self.fillers._free.append, self.memory).atexit = False
-        return np.asarray(loan), returned
+        with _killed_said():
+            return np.asarray(loan), self.future.result()
 
 
 class _Loan:
@@ -92,6 +92,17 @@ class _Loan:
 
     def __init__(self, memory: SharedMemory, shape: tuple[int, ...], dtype: np.dtype):
         self.__array_interface__ = _array(memory, shape, dtype).__array_interface__
+
+
+@contextlib.contextmanager
+def _killed_said() -> Iterator[None]:
+    try:
+        yield
+    except BrokenProcessPool:
+        raise CaptioningError(
+            "a process that prepared batches has ended before its time, most often for want of "
+            "memory; take smaller batches"
+        ) from None
 
 
 def _start_tracker() -> None:

@@ -84,8 +84,9 @@ class DataGenerator(keras.utils.PyDataset):
 
     def _filled(self, epoch: int, index: int) -> tuple[np.ndarray, np.ndarray]:
         if self._fillers is None:
-            how = (self.processes, self.puzzles.shape, np.float32)
-            self._fillers = Fillers(self.puzzles.fill, *how)
+            self._fillers = Fillers(
+                self.puzzles.fill, self.processes, self.puzzles.shape, np.float32
+            )
         window = range(index, min(index + self.processes + 2, len(self)))
         wanted = {(epoch, i): self._ahead.pop((epoch, i), None) for i in window}
         for skipped in self._ahead.values():
