@@ -38,8 +38,10 @@ demo: setup
 	@echo; echo "With the right features ($(DEMO)) and with those of other pictures (shuffled):"
 	@$(PY) -m captioning.results $(DEMO) $(DEMO)/shuffled --split test
 
-test: setup  # a process for each core; the tests of a file stay together and share what they made
-	$(PY) -m pytest -n auto --dist loadfile
+# A process for each core, each with one thread; the tests of a file stay together and share what
+# they made, and files begin in their own order, since xdist would leave the longest to the end.
+test: setup
+	TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1 $(PY) -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 test-long: setup  # every moment at which a stage can be stopped, many of the jigsaw scripts
 	$(PY) -m pytest -m long

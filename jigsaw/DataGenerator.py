@@ -62,7 +62,8 @@ class DataGenerator(keras.utils.PyDataset):
             images = hdf5.Images(images.file.filename, images.name)
         creator = JigsawCreator(images.shape[1], gray)
         self.puzzles = Puzzles(images, np.asarray(permutations), batch_size, seed, creator)
-        self.epoch, self.fixed, self.processes = epoch, fixed, workers
+        self.epoch, self.fixed = epoch, fixed
+        self.processes = min(workers, len(self.puzzles))
         self._fillers: Fillers | None = None
         self._ahead: dict[tuple[int, int], Filling] = {}
 
@@ -75,7 +76,7 @@ class DataGenerator(keras.utils.PyDataset):
         if not 0 <= index < len(self):
             raise IndexError(f"expected a batch from 0 to {len(self) - 1}, got {index}")
         epoch = 0 if self.fixed else self.epoch
-        if self.processes == 1:
+        if self.processes <= 1:
             tiles = np.empty(self.puzzles.shape, np.float32)
             labels = self.puzzles.fill(tiles, epoch, index)
         else:
