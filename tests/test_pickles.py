@@ -33,8 +33,9 @@ TOKENIZER_MODULES = [
 ALARMING = re.compile(
     r"os\.(system|exec|posix_spawn|fork)|subprocess|exec|compile|socket|ctypes|pickle"
 )
-for codec in ("cp437", "raw_unicode_escape"):  # loaded at first use, which looks like a run
-    codecs.lookup(codec)
+WIDE = [f"utf-{bits}{order}" for bits in (16, 32) for order in ("", "-be", "-le")]  # json's guesses
+for codec in ("cp437", "raw_unicode_escape", "utf-8-sig", *WIDE):
+    codecs.lookup(codec)  # loaded at first use, which looks like a run
 _events: list[str] | None = None
 
 
