@@ -40,7 +40,7 @@ def caption_data(images: int, dimension: int = 2048, vocabulary: int = VOCABULAR
         inputs = np.where(ids[:, 1:] > 0, ids[:, :-1], 0)  # the last word is a target only
         return recipes.Sequences(
             inputs, ids[:, 1:], np.arange(len(lengths), dtype=np.int32) // 5
-        ), random.normal(size=(count, dimension)).astype(np.float32)
+        ), random.standard_normal((count, dimension), np.float32)
 
     (train, features), (dev, dev_features) = captions(images), captions(max(1, images // 6))
     return recipes.CaptionData(train, dev, features, dev_features, vocabulary, 34)

@@ -230,14 +230,14 @@ class CaptionData:
 
     Attributes:
         train, dev: captions as word ids; their `images` are rows of the matrices below.
-        train_features, dev_features: float32 (images, D).
+        train_features, dev_features: float32 (images, D), or `Standardised`.
         vocabulary_size, max_length: of the train captions.
     """
 
     train: Sequences
     dev: Sequences
-    train_features: np.ndarray
-    dev_features: np.ndarray
+    train_features: "np.ndarray | Standardised"
+    dev_features: "np.ndarray | Standardised"
     vocabulary_size: int
     max_length: int
 
@@ -278,12 +278,14 @@ class CaptionData:
 
     def standardised(self) -> tuple["CaptionData", "Standardisation"]:
         """The same with train features of zero mean and like, small deviation; how to undo it."""
-        mean, deviation = self.train_features.mean(axis=0), self.train_features.std(axis=0)
+        mean = self.train_features.mean(axis=0)
+        columns = np.array_split(self.train_features, 16, axis=1)  # `std` copies what it is given
+        deviation = np.concatenate([some.std(axis=0) for some in columns])
         # a unit that hardly varies stays small: its rounding errors must not become a signal
         floor = 0.1 * deviation.mean() + 1e-12
         how = Standardisation(mean, np.maximum(deviation, floor) / FEATURE_DEVIATION)
         features = (self.train_features, self.dev_features)
-        train, dev = ((f - how.mean) / how.scale for f in features)
+        train, dev = (Standardised(f, how) for f in features)
         return dataclasses.replace(self, train_features=train, dev_features=dev), how
 
     def batches(self, recipe: str, batch_size: int, seed: int) -> tuple[_Batches, _Batches]:
@@ -322,6 +324,21 @@ class Standardisation:
         kernel, bias = layer.get_weights()
         kernel = kernel / self.scale[:, None]
         layer.set_weights([kernel, bias - self.mean @ kernel])
+
+
+@dataclasses.dataclass(frozen=True)
+class Standardised:
+    """Features float32 (n, D) that are standardised row by row as they are read: no second copy."""
+
+    features: np.ndarray
+    how: Standardisation
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.features.shape
+
+    def __getitem__(self, rows) -> np.ndarray:
+        return (self.features[rows] - self.how.mean) / self.how.scale
 
 
 def compile_(data: CaptionData, settings: dict, steps: int) -> NextWord:

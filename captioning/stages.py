@@ -143,6 +143,7 @@ def train(
     from captioning import recipes, training
 
     data = recipes.CaptionData.prepare(ids, descriptions, features, tokenizer)
+    del features  # copied: they may be most of the memory
     console.note(
         f"training on {len(ids['train'])} images, {data.train.target_count} words to predict; "
         f"dev: {len(ids['dev'])} images, {data.dev.target_count} words; vocabulary "
@@ -200,6 +201,7 @@ def score(
     network = captioner.load(path)
     tokenizer.check_fits(network.vocabulary_size, network.record.get("vocabulary_hash"))
     matrix = artifacts.stack_features(features, ids)
+    del features
     network.check_features(matrix.shape[1], encoder)
     words = dict(zip(ids, decoding.greedy(network, tokenizer, matrix), strict=True))
 
