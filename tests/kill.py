@@ -142,10 +142,6 @@ PRETRAINING: dict[str, list[str]] = {
         "--max-hamming-set", "9", "--backbone", "small", "--batch-size", "4", "--epochs", "2",
         "--output", "work/pretraining",
     ],
-    "contrastive/main.py": [
-        "--hdf5", "work/pictures.hdf5", "--backbone", "small", "--size", "32", "--batch-size", "4",
-        "--epochs", "2", "--output", "work/contrastive",
-    ],
     "jigsaw/Jigsaw_feature_extraction.py": [
         "--model", "work/pretraining/model.keras", "--images", "data/Images", "--workdir", "work",
         "--batch-size", "1",
@@ -156,6 +152,10 @@ PRETRAINING: dict[str, list[str]] = {
     "jigsaw/Jigsaw_tokenizer.py": PLACES,
     "jigsaw/Jigsaw_test_images.py": [
         "data/Images", "--workdir", "work", "--output", "work/captions.png",
+    ],
+    "contrastive/main.py": [
+        "--hdf5", "work/pictures.hdf5", "--backbone", "small", "--size", "32", "--batch-size", "4",
+        "--epochs", "2", "--output", "work/contrastive",
     ],
 }  # fmt: skip
 STAGES: dict[str, Callable] = {
