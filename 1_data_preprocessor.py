@@ -30,6 +30,14 @@ def arguments():
         choices=sorted(weights.PREPROCESSINGS),
         help="overrides the encoder's own",
     )
+    parser.add_argument(
+        "--crops",
+        type=int,
+        choices=weights.CROPS,
+        default=1,
+        help="features are the mean over the picture (1), its mirror image too (2), and its "
+        "corners (10); takes as many times as long (default: %(default)s)",
+    )
     console.add_precision(parser)
     parser.add_argument("--only", choices=("features", "descriptions"), help="do half of the work")
     parser.add_argument("--batch-size", type=console.positive_int, default=32, metavar="N")
@@ -53,7 +61,9 @@ def main() -> int:
 
         from captioning import encoders
 
-        encoder = encoders.load(args.encoder, args.preprocessing, args.precision, args.seed)
+        encoder = encoders.load(
+            args.encoder, args.preprocessing, args.precision, args.seed, args.crops
+        )
         paths, skipped = stages.extract(
             encoder, images, args.workdir, args.batch_size, args.limit, args.strict
         )

@@ -123,7 +123,7 @@ class Captioner:
 def _identity(encoder: dict) -> tuple:
     """What decides about an encoder's features; a file of weights may go by any name."""
     weights = encoder.get("sha256") or encoder.get("name")
-    return (weights, *(encoder.get(key) for key in ("preprocessing", "mode", "seed")))
+    return (weights, *(encoder.get(key) for key in ("preprocessing", "mode", "seed", "crops")))
 
 
 def _encoder_name(record: dict | None) -> str:
@@ -134,6 +134,8 @@ def _encoder_name(record: dict | None) -> str:
         for key in ("mode", "preprocessing", "sha256", "seed")
         if record.get(key) is not None
     ]
+    if record.get("crops"):
+        details.append(f"{record['crops']} crops")
     return f"{record.get('name')} ({', '.join(details)})" if details else str(record.get("name"))
 
 

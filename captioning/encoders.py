@@ -10,11 +10,13 @@ from pathlib import Path, PureWindowsPath
 
 import keras
 import numpy as np
+from keras import ops
 
 from captioning import files, jigsaw, networks, trunks, weights
 from captioning.errors import CaptioningError
 
 PRECISIONS = ("float32", "bfloat16")
+_CORNER = 13 / 16  # side of a crop in a corner: two thirds of the picture
 
 
 @dataclasses.dataclass
@@ -24,10 +26,12 @@ class Encoder:
     Attributes:
         network: uint8 RGB (n, size, size, 3) → (n, dimension).
         record: JSON-able; `from_record` takes it.
+        crops: how often the network looks at a picture.
     """
 
     network: keras.Model
     record: dict
+    crops: int = 1
 
     @property
     def size(self) -> int:
@@ -42,8 +46,9 @@ class Encoder:
     def extract(self, pixels: np.ndarray, batch_size: int = 32) -> np.ndarray:
         """Features of uint8 RGB pictures (n, size, size, 3): float32 (n, dimension)."""
         features = np.empty((len(pixels), self.dimension), np.float32)
-        for i in range(0, len(pixels), batch_size):
-            features[i : i + batch_size] = self._run(pixels[i : i + batch_size])
+        step = max(1, batch_size // self.crops)
+        for i in range(0, len(pixels), step):
+            features[i : i + step] = self._run(pixels[i : i + step])
         return features
 
     def take(self, values: Mapping[str, np.ndarray]) -> None:
@@ -69,6 +74,7 @@ def load(
     preprocessing: str | None = None,
     precision: str = "float32",
     seed: int = 0,
+    crops: int = 1,
 ) -> Encoder:
     """A ResNet-50 for pictures of 224×224 pixels, with 2048 features; or one pretrained here.
 
@@ -81,16 +87,19 @@ def load(
         precision: one of `PRECISIONS`; bfloat16 is twice as fast where the processor has it, and
             its features differ by less than 1 %.
         seed: of the weights of "random".
+        crops: one of `weights.CROPS`; features are the mean over as many crops of the picture,
+            see `crops_of`, and take as many times as long.
 
     Raises:
         CaptioningError: if the weights cannot be had, or are not exactly those of the network.
     """
     name = os.fspath(name_or_file)
     if name.endswith(".keras"):
-        if preprocessing:
+        if preprocessing or crops > 1:
+            option = "--preprocessing" if preprocessing else "--crops"
             raise CaptioningError(
-                f"{name} is a jigsaw network, which standardises its input itself; leave "
-                "--preprocessing out"
+                f"{name} is a jigsaw network, which cuts and standardises its input itself; leave "
+                f"{option} out"
             )
         return of_jigsaw(_existing(name), precision=precision)
     if name == "random":
@@ -109,8 +118,11 @@ def load(
         if name in weights.SOURCES:
             of_source = weights.SOURCES[name].preprocessing
     how = preprocessing or of_source
-    network = _with_preprocessing(trunk, weights.PREPROCESSINGS[how])
-    encoder = Encoder(network, record | {"preprocessing": how, "precision": precision})
+    network = _with_preprocessing(trunk, weights.PREPROCESSINGS[how], crops)
+    record |= {"preprocessing": how, "precision": precision}
+    if crops > 1:
+        record["crops"] = crops
+    encoder = Encoder(network, record, crops)
     encoder.record.update(size=encoder.size, dimension=encoder.dimension)
     return encoder
 
@@ -134,7 +146,10 @@ def from_record(
         _check_digest([path], record["sha256"])
     if "mode" in record and path:
         return of_jigsaw(path, record["mode"], precision)
-    return load(path if file else name, record["preprocessing"], precision, record.get("seed", 0))
+    if record.get("crops", 1) not in weights.CROPS:
+        raise ValueError(f"crops ({record['crops']})")
+    seed, crops = record.get("seed", 0), record.get("crops", 1)
+    return load(path if file else name, record["preprocessing"], precision, seed, crops)
 
 
 def _recorded(file: str, expected: str, beside: str | os.PathLike | None) -> Path:
@@ -212,12 +227,36 @@ def of_trunk(trunk: trunks.Trunk, precision: str = "float32") -> Encoder:
     return Encoder(_with_preprocessing(trunk.folded(precision), how), {})
 
 
-def _with_preprocessing(trunk: keras.Model, how: weights.Preprocessing) -> keras.Model:
+def _with_preprocessing(
+    trunk: keras.Model, how: weights.Preprocessing, crops: int = 1
+) -> keras.Model:
     pixels = keras.Input(trunk.input_shape[1:], dtype="uint8")
     x = keras.layers.Rescaling(how.scale, how.shift, dtype="float32")(pixels)
     if how.order == "BGR":
-        x = keras.ops.flip(x, axis=-1)
-    return keras.Model(pixels, trunk(x))
+        x = ops.flip(x, axis=-1)
+    if crops == 1:
+        return keras.Model(pixels, trunk(x))
+    x = trunk(ops.concatenate(crops_of(x, crops), axis=0))
+    return keras.Model(pixels, ops.mean(ops.reshape(x, (crops, -1, x.shape[-1])), axis=0))
+
+
+def crops_of(pictures, count: int) -> list:
+    """Pictures, float (n, size, size, 3), and what else the network is to see of them.
+
+    Args:
+        count: 1 is the pictures alone; 2 adds their mirror images; 10 adds their four corners,
+            enlarged to the same size, and the mirror images of these.
+
+    Source: ten crops as in Krizhevsky et al. 2012, with the whole picture for the middle.
+    """
+    crops = [pictures]
+    if count == 10:
+        size = pictures.shape[1]
+        side = round(_CORNER * size)
+        for rows in (slice(side), slice(size - side, size)):
+            for columns in (slice(side), slice(size - side, size)):
+                crops.append(ops.image.resize(pictures[:, rows, columns], (size, size)))
+    return crops + [ops.flip(crop, axis=2) for crop in crops] if count > 1 else crops
 
 
 def _files(path: Path) -> list[Path]:

@@ -15,6 +15,7 @@ from captioning import console, files
 from captioning.errors import CaptioningError
 
 DEFAULT = "simclr"  # the reference's
+CROPS = (1, 2, 10)  # how many views of a picture its features may be the mean of
 
 
 @dataclasses.dataclass(frozen=True)

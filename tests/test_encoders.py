@@ -14,7 +14,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from captioning import checkpoints, encoders, files, images, networks, weights
+from captioning import artifacts, checkpoints, encoders, files, images, networks, weights
 from captioning.errors import CaptioningError
 
 GROUPS = ((64, 3, 1), (128, 4, 2), (256, 6, 2), (512, 3, 2))  # filters, blocks, stride
@@ -355,6 +355,28 @@ def test_random_weights_follow_from_the_seed(random_encoder):
     ):
         np.testing.assert_array_equal(mine, same)
         assert mine.ndim == 1 or np.corrcoef(mine.ravel(), different.ravel())[0, 1] < 0.1
+
+
+@pytest.mark.parametrize("crops", [2, 10])
+def test_features_can_be_the_mean_over_crops(crops, photographs):
+    path = artifacts.PRETRAINED / "encoder.weights.h5"
+    plain, encoder = encoders.load(path), encoders.load(path, crops=crops)
+    size = plain.size
+    wholes = [Image.fromarray(p).resize((size, size), Image.BILINEAR) for p in photographs]
+    near, far = round(size * 3 / 16), round(size * 13 / 16)
+    boxes = [(0, 0, size, size)]
+    if crops == 10:
+        boxes += [(x, y, x + far, y + far) for y in (0, near) for x in (0, near)]
+    seen = [[whole.resize((size, size), Image.BILINEAR, box) for box in boxes] for whole in wholes]
+    seen = [[*own, *(view.transpose(Image.FLIP_LEFT_RIGHT) for view in own)] for own in seen]
+    expected = np.stack([plain.extract(np.stack(own)).mean(axis=0) for own in seen])
+    features = encoder.extract(np.stack(wholes))
+    assert_close(features, expected, 0.05)  # Pillow's crops are rounded to 8 bits
+    assert np.abs(features - plain.extract(np.stack(wholes))).max() > 0.2 * expected.std()
+    mirrored = encoder.extract(np.stack(wholes)[:, :, ::-1])
+    assert_close(mirrored, features)
+    again = encoders.from_record(json.loads(json.dumps(encoder.record)))
+    np.testing.assert_array_equal(again.extract(np.stack(wholes)), features)
 
 
 def test_bfloat16_features_are_within_one_per_cent(random_encoder, photos):

@@ -254,6 +254,8 @@ def test_foreign_and_damaged_files_are_refused(saved, tmp_path):
 def test_preprocessing_of_other_encoders_is_refused(saved):
     with pytest.raises(CaptioningError, match="leave --preprocessing out"):
         encoders.load(saved, "imagenet")
+    with pytest.raises(CaptioningError, match="leave --crops out"):
+        encoders.load(saved, crops=10)
 
 
 @pytest.fixture
