@@ -377,6 +377,8 @@ def test_features_can_be_the_mean_over_crops(crops, photographs):
     assert_close(mirrored, features)
     again = encoders.from_record(json.loads(json.dumps(encoder.record)))
     np.testing.assert_array_equal(again.extract(np.stack(wholes)), features)
+    with pytest.raises(ValueError, match=r"crops \(3\)"):
+        encoders.from_record(encoder.record | {"crops": 3})
 
 
 def test_bfloat16_features_are_within_one_per_cent(random_encoder, photos):
