@@ -16,7 +16,7 @@ from captioning import files, jigsaw, networks, trunks, weights
 from captioning.errors import CaptioningError
 
 PRECISIONS = ("float32", "bfloat16")
-_CORNER = 13 / 16  # side of a crop in a corner: two thirds of the picture
+_WITH_CORNERS = 16 / 13  # side of a picture whose corners are seen: each is two thirds of it
 
 
 @dataclasses.dataclass
@@ -230,33 +230,37 @@ def of_trunk(trunk: trunks.Trunk, precision: str = "float32") -> Encoder:
 def _with_preprocessing(
     trunk: keras.Model, how: weights.Preprocessing, crops: int = 1
 ) -> keras.Model:
-    pixels = keras.Input(trunk.input_shape[1:], dtype="uint8")
+    size = trunk.input_shape[1]
+    side = round(_WITH_CORNERS * size) if crops == 10 else size
+    pixels = keras.Input((side, side, 3), dtype="uint8")
     x = keras.layers.Rescaling(how.scale, how.shift, dtype="float32")(pixels)
     if how.order == "BGR":
         x = ops.flip(x, axis=-1)
     if crops == 1:
         return keras.Model(pixels, trunk(x))
-    x = trunk(ops.concatenate(crops_of(x, crops), axis=0))
+    x = trunk(ops.concatenate(crops_of(x, size), axis=0))
     return keras.Model(pixels, ops.mean(ops.reshape(x, (crops, -1, x.shape[-1])), axis=0))
 
 
-def crops_of(pictures, count: int) -> list:
-    """Pictures, float (n, size, size, 3), and what else the network is to see of them.
+def crops_of(pictures, size: int) -> list:
+    """What a network for pictures of `size` pixels is to see of pictures, and the mirror images.
 
     Args:
-        count: 1 is the pictures alone; 2 adds their mirror images; 10 adds their four corners,
-            enlarged to the same size, and the mirror images of these.
+        pictures: float (n, side, side, 3).
+
+    Returns:
+        two crops (n, size, size, 3) where side is size: the whole pictures; ten where it is more:
+        these, made smaller, and their four corners as they are.
 
     Source: ten crops as in Krizhevsky et al. 2012, with the whole picture for the middle.
     """
-    crops = [pictures]
-    if count == 10:
-        size = pictures.shape[1]
-        side = round(_CORNER * size)
-        for rows in (slice(side), slice(size - side, size)):
-            for columns in (slice(side), slice(size - side, size)):
-                crops.append(ops.image.resize(pictures[:, rows, columns], (size, size)))
-    return crops + [ops.flip(crop, axis=2) for crop in crops] if count > 1 else crops
+    crops, side = [pictures], pictures.shape[1]
+    if side > size:
+        crops = [ops.image.resize(pictures, (size, size), antialias=True)]
+        for rows in (slice(size), slice(side - size, side)):
+            for columns in (slice(size), slice(side - size, side)):
+                crops.append(pictures[:, rows, columns])
+    return crops + [ops.flip(crop, axis=2) for crop in crops]
 
 
 def _files(path: Path) -> list[Path]:
