@@ -35,8 +35,8 @@ def arguments():
         type=int,
         choices=weights.CROPS,
         default=1,
-        help="features are the mean over the picture (1), its mirror image too (2), and its "
-        "corners (10); takes as many times as long (default: %(default)s)",
+        help="features are the mean over the picture (1), its mirror image too (2), and its four "
+        "corners, mirrored as well (10); takes as many times as long (default: %(default)s)",
     )
     console.add_precision(parser)
     parser.add_argument("--only", choices=("features", "descriptions"), help="do half of the work")

@@ -31,14 +31,12 @@ def one_word_at_a_time(forward, captioner, tokenizer, feature) -> list[str]:
     return words[1:]
 
 
-def features_of_made_up_pictures(count: int) -> np.ndarray:
-    """What the shipped encoder sees in coarse random shades: float32 (count, D)."""
-    from captioning import artifacts, contrastive, encoders
-
-    encoder = encoders.load(str(artifacts.PRETRAINED / contrastive.ENCODER))
+def features_of_made_up_pictures(encoder, count: int) -> np.ndarray:
+    """What an encoder sees in coarse random shades: float32 (count, D)."""
     shades = np.random.default_rng(0).integers(0, 256, (count, 4, 4, 3), dtype=np.uint8)
-    side = encoder.size // 4
-    return encoder.extract(shades.repeat(side, axis=1).repeat(side, axis=2))
+    side = -(-encoder.size // 4)
+    pictures = shades.repeat(side, axis=1).repeat(side, axis=2)
+    return encoder.extract(pictures[:, : encoder.size, : encoder.size])
 
 
 def main() -> None:
@@ -47,11 +45,12 @@ def main() -> None:
     parser.add_argument("--one-by-one", type=console.positive_int, default=20, metavar="N")
     args = parser.parse_args()
 
-    from captioning import artifacts, captioner, decoding
+    from captioning import artifacts, captioner, decoding, encoders
 
     model = captioner.load(artifacts.find_captioner(artifacts.PRETRAINED))
     tokenizer = artifacts.load_tokenizer(artifacts.PRETRAINED / artifacts.TOKENIZER)
-    matrix = features_of_made_up_pictures(args.images)
+    encoder = encoders.from_record(model.record["encoder"], beside=artifacts.PRETRAINED)
+    matrix = features_of_made_up_pictures(encoder, args.images)
 
     batched = []
 

@@ -47,7 +47,7 @@ def training(count: int) -> float:
     from benchmarks import common
     from captioning import recipes
 
-    data = common.caption_data(count, DIMENSION)
+    data, _ = common.caption_data(count, DIMENSION).standardised()
     settings = {"recipe": "fast", "precision": "float32", "plateau": None}
     batches, _ = data.batches("fast", 64, seed=0)
     model = recipes.compile_(data, settings, steps=len(batches))

@@ -213,7 +213,11 @@ def find_captioner(workdir: Path) -> Path:
     paths = [path for path in paths if path.name not in ours] or paths
     losses = {path: val_loss(path) for path in paths}
     named = [path for path in paths if losses[path] is not None]
-    return min(named or paths, key=lambda path: (losses[path], path.name))
+    if not named:
+        return min(paths, key=lambda path: path.name)
+    lowest = min(losses[path] for path in named)
+    # of losses equal to the last digit in the name the later epoch's is lower
+    return max((path for path in named if losses[path] == lowest), key=lambda path: path.name)
 
 
 def check_shipped(captioner: Path, *others: Path) -> None:

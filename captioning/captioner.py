@@ -123,7 +123,8 @@ class Captioner:
 def _identity(encoder: dict) -> tuple:
     """What decides about an encoder's features; a file of weights may go by any name."""
     weights = encoder.get("sha256") or encoder.get("name")
-    return (weights, *(encoder.get(key) for key in ("preprocessing", "mode", "seed", "crops")))
+    details = (encoder.get(key) for key in ("preprocessing", "mode", "seed"))
+    return (weights, *details, encoder.get("crops", 1))
 
 
 def _encoder_name(record: dict | None) -> str:
@@ -135,7 +136,7 @@ def _encoder_name(record: dict | None) -> str:
         if record.get(key) is not None
     ]
     if record.get("crops"):
-        details.append(f"{record['crops']} crops")
+        details.append(f"{str(record['crops'])[:12]} crops")
     return f"{record.get('name')} ({', '.join(details)})" if details else str(record.get("name"))
 
 

@@ -16,7 +16,7 @@ from captioning import files, jigsaw, networks, trunks, weights
 from captioning.errors import CaptioningError
 
 PRECISIONS = ("float32", "bfloat16")
-_WITH_CORNERS = 16 / 13  # side of a picture whose corners are seen: each is two thirds of it
+_WITH_CORNERS = 16 / 13  # side of a picture beside that of its four corners
 
 
 @dataclasses.dataclass
@@ -26,12 +26,10 @@ class Encoder:
     Attributes:
         network: uint8 RGB (n, size, size, 3) → (n, dimension).
         record: JSON-able; `from_record` takes it.
-        crops: how often the network looks at a picture.
     """
 
     network: keras.Model
     record: dict
-    crops: int = 1
 
     @property
     def size(self) -> int:
@@ -43,8 +41,16 @@ class Encoder:
         """Length of a feature vector."""
         return self.network.output_shape[-1]
 
+    @property
+    def crops(self) -> int:
+        """How many crops of a picture its features are the mean of."""
+        return self.record.get("crops", 1)
+
     def extract(self, pixels: np.ndarray, batch_size: int = 32) -> np.ndarray:
-        """Features of uint8 RGB pictures (n, size, size, 3): float32 (n, dimension)."""
+        """Features of uint8 RGB pictures (n, size, size, 3): float32 (n, dimension).
+
+        The trunk sees at most `batch_size` crops at a time, or those of one picture.
+        """
         features = np.empty((len(pixels), self.dimension), np.float32)
         step = max(1, batch_size // self.crops)
         for i in range(0, len(pixels), step):
@@ -76,7 +82,7 @@ def load(
     seed: int = 0,
     crops: int = 1,
 ) -> Encoder:
-    """A ResNet-50 for pictures of 224×224 pixels, with 2048 features; or one pretrained here.
+    """A ResNet-50 for crops of 224×224 pixels, with 2048 features; or one pretrained here.
 
     Args:
         name_or_file: one of `weights.NAMES` (downloaded once), or a file: PyTorch's `.ckpt`,
@@ -92,7 +98,10 @@ def load(
 
     Raises:
         CaptioningError: if the weights cannot be had, or are not exactly those of the network.
+        ValueError: if `crops` is none of `weights.CROPS`.
     """
+    if type(crops) is not int or crops not in weights.CROPS:
+        raise ValueError(f"crops ({crops!r:.20})")
     name = os.fspath(name_or_file)
     if name.endswith(".keras"):
         if preprocessing or crops > 1:
@@ -122,7 +131,7 @@ def load(
     record |= {"preprocessing": how, "precision": precision}
     if crops > 1:
         record["crops"] = crops
-    encoder = Encoder(network, record, crops)
+    encoder = Encoder(network, record)
     encoder.record.update(size=encoder.size, dimension=encoder.dimension)
     return encoder
 
@@ -146,8 +155,6 @@ def from_record(
         _check_digest([path], record["sha256"])
     if "mode" in record and path:
         return of_jigsaw(path, record["mode"], precision)
-    if record.get("crops", 1) not in weights.CROPS:
-        raise ValueError(f"crops ({record['crops']})")
     seed, crops = record.get("seed", 0), record.get("crops", 1)
     return load(path if file else name, record["preprocessing"], precision, seed, crops)
 
@@ -238,8 +245,9 @@ def _with_preprocessing(
         x = ops.flip(x, axis=-1)
     if crops == 1:
         return keras.Model(pixels, trunk(x))
-    x = trunk(ops.concatenate(crops_of(x, size), axis=0))
-    return keras.Model(pixels, ops.mean(ops.reshape(x, (crops, -1, x.shape[-1])), axis=0))
+    views = crops_of(x, size)
+    x = trunk(ops.concatenate(views, axis=0))
+    return keras.Model(pixels, ops.mean(ops.reshape(x, (len(views), -1, x.shape[-1])), axis=0))
 
 
 def crops_of(pictures, size: int) -> list:

@@ -52,7 +52,7 @@ def extract(
     with console.Progress(len(todo), "features") as progress:
         for batch in images.batches(todo, encoder.size, batch_size, strict=strict):
             if batch.paths:
-                known |= pieces.add(batch.paths, encoder.extract(batch.pixels))
+                known |= pieces.add(batch.paths, encoder.extract(batch.pixels, batch_size))
             for path, reason in batch.unreadable.items():
                 skipped[path.name] = reason
             progress.update(len(batch.paths) + len(batch.unreadable))

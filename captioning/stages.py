@@ -289,15 +289,19 @@ def _images_of(inputs: Sequence[Path]) -> list[Path]:
 
 
 def _encoder_of(network: "Captioner", name: str | None, folder: Path) -> "Encoder":
-    """The encoder a captioner was trained with; `name` for models that carry no record.
+    """The encoder a captioner was trained with, as its record has it.
 
+    `name` may say where its weights are now, and names the encoder of models that carry no record.
     `folder` is the captioner's: a file of weights may have been copied with it.
     """
     from captioning import encoders, weights
 
     record = network.record.get("encoder")
-    if record and (not name or record.get("file")):
-        if name:
+    published = name in weights.NAMES
+    if record and published and name != record["name"]:
+        network.check_features(weights.DIMENSION, {"name": name})  # refuses, before a download
+    if record and (not name or published or record["sha256"]):
+        if name and not published:
             record, folder = record | {"file": name}, None
         try:
             return encoders.from_record(record, beside=folder)
@@ -308,8 +312,7 @@ def _encoder_of(network: "Captioner", name: str | None, folder: Path) -> "Encode
             ) from None
     name = name or weights.DEFAULT
     if name in weights.NAMES:  # refused, if at all, before it is downloaded
-        stranger = record and not record.get("file") and record["name"] != name
-        network.check_features(weights.DIMENSION, {"name": name} if stranger else None)
+        network.check_features(weights.DIMENSION, None)
     return encoders.load(name)
 
 

@@ -127,10 +127,8 @@ class _Recorder(keras.callbacks.Callback):
             )
         row = {"epoch": epoch + 1} | {key: float(value) for key, value in logs.items()}
         row |= {"learning_rate": self.rate, "seconds": round(time.monotonic() - self.start, 2)}
-        improved = "val_loss" not in row or row["val_loss"] < min(
-            (past["val_loss"] for past in self.history), default=float("inf")
-        )
         self.history.append(row)
+        improved = improvements(self.history)[-1:] == [row]
         line = f"epoch {epoch + 1}/{self.params['epochs']}: " + ", ".join(
             f"{key} {value:.4f}" for key, value in logs.items() if key != "learning_rate"
         )
@@ -185,11 +183,14 @@ class _Recorder(keras.callbacks.Callback):
 
 
 def improvements(history: Sequence[dict]) -> list[dict]:
-    """The epochs whose val_loss was the lowest so far: those that left a checkpoint, best last."""
+    """The epochs that left a checkpoint, best last: those whose val_loss was the lowest so far.
+
+    All of them where there is no val_loss.
+    """
     best, rows = float("inf"), []
     for row in history:
-        if row["val_loss"] < best:
-            best = row["val_loss"]
+        if "val_loss" not in row or row["val_loss"] < best:
+            best = row.get("val_loss", best)
             rows.append(row)
     return rows
 

@@ -66,7 +66,7 @@ class MeanColour:
     size, dimension = 8, 3
     record = dict.fromkeys(("file", "sha256", "preprocessing"), None) | {"name": "mean"}
 
-    def extract(self, pixels):
+    def extract(self, pixels, batch_size=32):
         return pixels.mean(axis=(1, 2)).astype("float32")
 
 

@@ -90,6 +90,8 @@ def test_the_captioner_with_the_lowest_val_loss_is_chosen(tmp_path):
     ):
         (tmp_path / name).touch()
     assert artifacts.find_captioner(tmp_path).name == "model-ep002-loss3.000-val_loss3.415.h5"
+    (tmp_path / "model-ep010-loss2.900-val_loss3.415.keras").touch()  # 3.4154, then 3.4146
+    assert artifacts.find_captioner(tmp_path).name == "model-ep010-loss2.900-val_loss3.415.keras"
     with pytest.raises(CaptioningError, match=r"2_train_IC_model\.py"):
         artifacts.find_captioner(tmp_path / "empty")
 

@@ -203,6 +203,7 @@ def test_features_of_another_encoder_are_refused(network):
         model.check_features(12, {"name": "simclr", "sha256": "00"})
     with pytest.raises(CaptioningError, match=r"these are of .*10 crops\)"):
         model.check_features(12, ENCODER | {"crops": 10})
+    model.check_features(12, ENCODER | {"crops": 1})
     published = ENCODER | {"name": "simclr", "sha256": "00"}
     model = Captioner(network, RECORD | {"encoder": published})
     model.check_features(12, published | {"name": "simclr_imagenet.ckpt", "file": "/elsewhere"})

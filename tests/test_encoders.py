@@ -14,7 +14,17 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from captioning import artifacts, checkpoints, encoders, files, images, networks, weights
+from captioning import (
+    artifacts,
+    captioner,
+    checkpoints,
+    encoders,
+    files,
+    images,
+    networks,
+    stages,
+    weights,
+)
 from captioning.errors import CaptioningError
 
 GROUPS = ((64, 3, 1), (128, 4, 2), (256, 6, 2), (512, 3, 2))  # filters, blocks, stride
@@ -372,13 +382,32 @@ def test_features_can_be_the_mean_over_crops(crops, photographs):
     expected = np.stack([plain.extract(np.stack(own)).mean(axis=0) for own in seen])
     features = encoder.extract(np.stack(wholes))
     assert_close(features, expected, 0.02)  # Pillow rounds the smaller pictures to 8 bits
-    assert np.abs(features - plain.extract(np.stack([own[0] for own in seen]))).max() > 0.2
+    unlike = features - plain.extract(np.stack([own[0] for own in seen]))
+    assert np.abs(unlike).max() > 0.1 * expected.std()
+    np.testing.assert_allclose(
+        encoder.extract(np.stack(wholes), crops), features, rtol=1e-3, atol=1e-4
+    )
     mirrored = encoder.extract(np.stack(wholes)[:, :, ::-1])
     assert_close(mirrored, features)
     again = encoders.from_record(json.loads(json.dumps(encoder.record)))
     np.testing.assert_array_equal(again.extract(np.stack(wholes)), features)
-    with pytest.raises(ValueError, match=r"crops \(3\)"):
-        encoders.from_record(encoder.record | {"crops": 3})
+    for wrong in (3, 10.0, True, [10]):
+        with pytest.raises(ValueError, match=r"crops \("):
+            encoders.from_record(encoder.record | {"crops": wrong})
+
+
+def test_a_named_encoder_is_that_of_the_record(monkeypatch, tmp_path):
+    monkeypatch.setattr(encoders, "from_record", lambda record, beside: (record, beside))
+    record = {"name": "simclr", "file": None, "sha256": "00", "preprocessing": "unit", "crops": 10}
+    network = captioner.Captioner(captioner.build(2048, 9, 4), {"encoder": record})
+    for name in (None, "simclr"):  # crops and preprocessing are the record's
+        assert stages._encoder_of(network, name, tmp_path) == (record, tmp_path)
+    copy = stages._encoder_of(network, "copy.ckpt", tmp_path)
+    assert copy == (record | {"file": "copy.ckpt"}, None)
+    with pytest.raises(
+        CaptioningError, match=r"trained on features of simclr \(unit, 00, 10 crops\)"
+    ):
+        stages._encoder_of(network, "swav", tmp_path)
 
 
 def test_bfloat16_features_are_within_one_per_cent(random_encoder, photos):

@@ -15,7 +15,7 @@ class MeanColour:
     record = {"name": "mean"}  # noqa: RUF012
     seen = 0
 
-    def extract(self, pixels):
+    def extract(self, pixels, batch_size):
         self.seen += len(pixels)
         return pixels.mean(axis=(1, 2)).astype("float32")
 
@@ -83,10 +83,10 @@ def test_an_interrupted_run_goes_on_and_ends_the_same(folder):
     extraction.forget(folder.parent / "work")
 
     class Interrupted(MeanColour):
-        def extract(self, pixels):
+        def extract(self, pixels, batch_size):
             if self.seen >= 40:
                 raise KeyboardInterrupt
-            return super().extract(pixels)
+            return super().extract(pixels, batch_size)
 
     with pytest.raises(KeyboardInterrupt):
         extract(folder, Interrupted())

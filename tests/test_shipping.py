@@ -19,7 +19,9 @@ def trained(tmp_path_factory, script):
     tiny = tiny_dataset(workdir / "tiny")
     trunks.save(workdir / "made/encoder.weights.h5", trunks.untrained("small", 48), {})
     how = ("--dataset", tiny, "--workdir", workdir)
-    script("1_data_preprocessor.py", *how, "--encoder", "made/encoder.weights.h5", cwd=workdir)
+    encoder = ("--encoder", "made/encoder.weights.h5", "--crops", 10)
+    script("1_data_preprocessor.py", *how, *encoder, cwd=workdir)
+    assert json.loads((workdir / "features.json").read_text())["encoder"]["crops"] == 10
     script("2_train_IC_model.py", *how, "--epochs", 1, cwd=workdir)
     script("4_tokenizer.py", *how, cwd=workdir)
     return workdir

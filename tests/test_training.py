@@ -57,6 +57,23 @@ def run(folder, epochs=3, resume=False, callbacks=(), **settings):
     return history, saved
 
 
+def test_improvements_are_the_epochs_with_the_lowest_loss_so_far():
+    losses = [float("nan"), 2.0, 3.0, 2.0, float("nan"), 1.0]
+    history = [{"epoch": i, "val_loss": loss} for i, loss in enumerate(losses)]
+    assert training.improvements(history) == [history[1], history[5]]
+    assert training.improvements([{"epoch": 1}, {"epoch": 2}]) == [{"epoch": 1}, {"epoch": 2}]
+    assert training.improvements([]) == []
+
+
+def test_a_first_loss_that_is_no_number_does_not_hinder_those_after_it(tmp_path):
+    class Undefined(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            if epoch == 0:
+                logs["val_loss"] = float("nan")
+
+    assert run(tmp_path, callbacks=[Undefined()])[1] == [2, 3]
+
+
 def test_history_and_curves(tmp_path):
     history, saved = run(tmp_path)
     with open(tmp_path / "history.csv", newline="") as file:
