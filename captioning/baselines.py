@@ -9,12 +9,11 @@ scripts 2 and 3. `constant` says for every image the train caption that scores b
 
 import collections
 import math
-import shutil
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from captioning import artifacts, console, files
+from captioning import artifacts, console, dataset, files
 from captioning.text import END, START, ngrams
 
 
@@ -91,8 +90,10 @@ def main() -> None:
         features, encoder = artifacts.load_features(args.workdir)
         record = {"encoder": (encoder or {}) | {"name": "shuffled", "shuffle_seed": args.seed}}
         written = artifacts.save_features(folder, shuffle(features, args.seed), record)
-        written.append(folder / artifacts.DESCRIPTIONS)
-        shutil.copy(args.workdir / artifacts.DESCRIPTIONS, written[-1])
+        lists = map(dataset.split_file_name, dataset.SPLITS)  # where they were drawn
+        for name in (artifacts.DESCRIPTIONS, *lists):
+            if (args.workdir / name).exists():
+                written.append(files.copy(args.workdir / name, folder / name))
     else:
         from captioning import metrics, stages
 

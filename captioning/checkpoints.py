@@ -20,7 +20,7 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 
 from captioning import pickles
-from captioning.errors import CaptioningError
+from captioning.errors import CaptioningError, printable, refusing
 
 _STREAM_MAGIC = 0x1950A86A20F9469CFC6C  # opens a file by PyTorch older than 1.6
 _STREAM_VERSION = 1001
@@ -67,7 +67,7 @@ def read_tensorflow(path: str | os.PathLike) -> dict[str, np.ndarray]:
     prefix = _tensorflow_prefix(Path(path))
     shards = glob.glob(glob.escape(str(prefix)) + ".data-*-of-*")
     size = sum(os.path.getsize(shard) for shard in shards)
-    with pickles.refusing(prefix, "a TensorFlow checkpoint"):
+    with refusing(prefix, "a TensorFlow checkpoint"):
         import tensorflow as tf
 
         reader = tf.train.load_checkpoint(str(prefix))
@@ -120,7 +120,7 @@ def read_torch(path: str | os.PathLike) -> dict[str, np.ndarray]:
         CaptioningError: when the file is damaged, hostile, or holds no dense tensors.
         OSError: when it cannot be opened or read.
     """
-    with open(path, "rb") as file, pickles.refusing(path, "a PyTorch checkpoint"):
+    with open(path, "rb") as file, refusing(path, "a PyTorch checkpoint"):
         reader = _zip_archive if file.read(4) == b"PK\x03\x04" else _stream
         file.seek(0)
         value, storage_bytes = reader(file, path)
@@ -228,7 +228,7 @@ def _zip_archive(file: BinaryIO, path: str | os.PathLike) -> tuple[Any, Callable
         name = PurePosixPath(entry.filename)
         if name.is_absolute() or ".." in name.parts:
             raise CaptioningError(
-                f"{path} is an archive with the unsafe path {pickles.printable(str(name))}; do not "
+                f"{path} is an archive with the unsafe path {printable(str(name))}; do not "
                 "trust it and get the file elsewhere"
             )
         if entry.compress_type != zipfile.ZIP_STORED:
@@ -302,7 +302,7 @@ def _state_dict(value: Any, path: str | os.PathLike) -> dict[str, _Tensor]:
         for name, thing in value.items():
             if type(thing) is _Unsupported:
                 raise CaptioningError(
-                    f"{path} holds {pickles.printable(str(name))} as {thing}, and only dense "
+                    f"{path} holds {printable(str(name))} as {thing}, and only dense "
                     "tensors of common types can be read; save its state_dict as plain float32 "
                     "tensors"
                 )

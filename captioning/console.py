@@ -24,7 +24,7 @@ _WRONG_PATH = {
     errno.EEXIST,  # a file where a folder should be
 }
 _CPUINFO = Path("/proc/cpuinfo")
-DONE, FAILED, WRONG_USAGE, SOME_SKIPPED, INTERRUPTED = 0, 1, 2, 3, 130
+DONE, FAILED, SOME_SKIPPED, INTERRUPTED = 0, 1, 3, 130
 
 
 def parser(description: str, **keywords) -> argparse.ArgumentParser:

@@ -46,22 +46,21 @@ def extract(
     skipped = {path.name: reason for path, reason in repeated.items()}
     pieces = _Pieces(workdir / PARTIAL, encoder.record)
     known = pieces.read()
-    todo = [path for path in unique.values() if _fingerprint(path) not in known]
+    marks = {path: _fingerprint(path) for path in unique.values()}  # before they are read
+    todo = [path for path, mark in marks.items() if mark not in known]
     if known:
         console.note(f"going on from {len(unique) - len(todo)} images already done")
     with console.Progress(len(todo), "features") as progress:
         for batch in images.batches(todo, encoder.size, batch_size, strict=strict):
             if batch.paths:
-                known |= pieces.add(batch.paths, encoder.extract(batch.pixels, batch_size))
+                known |= pieces.add(
+                    [marks[path] for path in batch.paths], encoder.extract(batch.pixels, batch_size)
+                )
             for path, reason in batch.unreadable.items():
                 skipped[path.name] = reason
             progress.update(len(batch.paths) + len(batch.unreadable))
     pieces.flush()
-    features = {
-        key: known[_fingerprint(path)]
-        for key, path in unique.items()
-        if _fingerprint(path) in known
-    }
+    features = {key: known[marks[path]] for key, path in unique.items() if marks[path] in known}
     if not features:
         where = paths[0].parent if paths else "the folder"
         raise CaptioningError(f"expected images in {where}, found none that can be read")
@@ -111,11 +110,11 @@ class _Pieces:
             self.count += 1
         return known
 
-    def add(self, paths: Sequence[Path], features: np.ndarray) -> dict[str, np.ndarray]:
-        self.waiting.append(([_fingerprint(path) for path in paths], features))
+    def add(self, marks: list[str], features: np.ndarray) -> dict[str, np.ndarray]:
+        self.waiting.append((marks, features))
         if len(self.waiting) == _PIECE:
             self.flush()
-        return _rows([_fingerprint(path) for path in paths], features)
+        return _rows(marks, features)
 
     def flush(self) -> None:
         if self.waiting:

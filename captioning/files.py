@@ -8,6 +8,7 @@ import os
 import platform
 import re
 import secrets
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -158,6 +159,13 @@ def read_json(path: str | os.PathLike) -> Any:
         raise CaptioningError(
             f"{path} is not a JSON file ({error}); delete or replace it"
         ) from None
+
+
+def copy(source: str | os.PathLike, target: str | os.PathLike) -> Path:
+    """Copy a file, atomically; returns the target."""
+    with atomic(target) as temporary:
+        shutil.copyfile(source, temporary)
+    return Path(target)
 
 
 def sha256(path: str | os.PathLike) -> str:

@@ -14,6 +14,7 @@ import keras
 from keras import layers, ops
 
 from captioning import archives, console, networks, pickles, training
+from captioning.errors import refusing
 
 TILES = 9
 MODES = ("full", "single")
@@ -224,7 +225,7 @@ def load(path: Path, dtype: str | None = None) -> tuple[keras.Model, dict]:
         CaptioningError: if the file is damaged, or is not exactly such a network.
     """
     with (
-        pickles.refusing(path, "a network trained by jigsaw/main.py"),
+        refusing(path, "a network trained by jigsaw/main.py"),
         archives.opened(path, _RECORD) as (_, record, weights),
     ):
         if not _is_sound(record, path.stat().st_size):

@@ -6,7 +6,6 @@ becomes the thing it names: it selects one of the stand-ins of this module, whic
 are given and build a plain value.
 """
 
-import contextlib
 import io
 import math
 import os
@@ -20,7 +19,7 @@ from typing import Any, BinaryIO, NoReturn
 import numpy as np
 
 from captioning import files
-from captioning.errors import CaptioningError, printable
+from captioning.errors import CaptioningError, printable, refusing
 
 _DEEPEST = 16  # levels of containers; ours have three
 _LITERALS = {
@@ -75,21 +74,6 @@ def dump(path: str | os.PathLike, value: Any) -> None:
         pickler = pickle.Pickler(file, protocol=4)
         pickler.fast = True
         pickler.dump(value)
-
-
-@contextlib.contextmanager
-def refusing(path: str | os.PathLike, expected: str) -> Iterator[None]:
-    """Turn whatever a damaged file makes the block raise into one sentence."""
-    try:
-        yield
-    except (CaptioningError, OSError, MemoryError):
-        raise
-    except Exception as error:  # a damaged file can trip any step of its reading
-        reason = printable(str(error).split(". ")[0]) or type(error).__name__
-        raise CaptioningError(
-            f"expected {expected} at {path}, found an empty, damaged or different one ({reason}); "
-            "fetch or make it anew"
-        ) from None
 
 
 class Name:

@@ -41,6 +41,8 @@ class Fillers:
         self.shape, self.dtype = shape, np.dtype(dtype)
         self._free: list[SharedMemory] = []
         self._made: list[SharedMemory] = []
+        # nothing is taken before it is written: what was free at the start is shared out here
+        self._room = shutil.disk_usage(_SHARED).free if _SHARED.is_dir() else float("inf")
         self._executor = ProcessPoolExecutor(
             processes, multiprocessing.get_context("spawn"), _begin, (fill, shape, self.dtype)
         )
@@ -59,10 +61,11 @@ class Fillers:
 
     def _allocate(self) -> SharedMemory:
         size = int(np.prod(self.shape)) * self.dtype.itemsize
-        if _SHARED.is_dir() and (left := shutil.disk_usage(_SHARED).free) < size:
-            raise CaptioningError(  # else the first write would end the process
-                f"expected {size} bytes of shared memory in {_SHARED}, found {left}; give the "
-                "container more (docker run --shm-size=2g), or take smaller batches"
+        needed = (len(self._made) + 1) * size
+        if needed > self._room:
+            raise CaptioningError(  # else a write would end the process
+                f"expected {needed} bytes of shared memory in {_SHARED}, found {self._room}; give "
+                "the container more (docker run --shm-size=2g), or take smaller batches"
             )
         memory = SharedMemory(create=True, size=size)
         self._made.append(memory)

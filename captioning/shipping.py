@@ -7,7 +7,6 @@ Files: the captioner with the lowest val_loss, tokenizer.pkl, the encoder's file
 manifest.json, by which 5_test.py checks them.
 """
 
-import shutil
 from pathlib import Path
 
 from captioning import artifacts, console, files
@@ -46,8 +45,7 @@ def ship(workdir: Path, output: Path) -> list[Path]:
         output / weights.name,
     ]
     for source, copy in zip((workdir / artifacts.TOKENIZER, weights), written[1:], strict=True):
-        with files.atomic(copy) as temporary:
-            shutil.copyfile(source, temporary)
+        files.copy(source, copy)
     hashes = {file.name: files.sha256(file) for file in written}
     written.append(files.write_json(output / artifacts.MANIFEST, hashes))
     for name in former.keys() - hashes.keys():

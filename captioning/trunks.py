@@ -12,8 +12,8 @@ import h5py
 import keras
 import numpy as np
 
-from captioning import archives, checkpoints, files, networks, pickles, weights
-from captioning.errors import CaptioningError, printable
+from captioning import archives, checkpoints, files, networks, weights
+from captioning.errors import CaptioningError, printable, refusing
 
 SIZES = (32, 1024)  # least and largest side of the pictures an encoder may take, in pixels
 _RECORD = "encoder"  # an attribute of the HDF5 file, JSON
@@ -102,7 +102,7 @@ def read(path: Path) -> Trunk:
     """
     if path.suffix == ".h5":
         try:
-            with pickles.refusing(path, "the weights of an encoder"), h5py.File(path) as file:
+            with refusing(path, "the weights of an encoder"), h5py.File(path) as file:
                 archives.refuse_traps(path, file)
                 if _RECORD in file.attrs:
                     return _saved(path, file)
@@ -261,4 +261,4 @@ def _is_ignored(key: str, prefix: str) -> bool:
 def _listed(keys: Iterable[str], most: int = 3) -> str:
     keys = list(keys)
     more = f" and {len(keys) - most:,} more" if len(keys) > most else ""
-    return ", ".join(pickles.printable(key) for key in keys[:most]) + more
+    return ", ".join(printable(key) for key in keys[:most]) + more

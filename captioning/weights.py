@@ -57,7 +57,6 @@ class Source:
         urls: files to download; the first is the one to read, others belong to it.
         preprocessing: a name of `PREPROCESSINGS`.
         licence: of the weights.
-        top1: per cent of ImageNet, linear classifier on the frozen features, as published.
         sha256: of the first file, where its publisher's is known.
     """
 
@@ -65,7 +64,6 @@ class Source:
     urls: tuple[str, ...]
     preprocessing: str
     licence: str
-    top1: float | None = None
     sha256: str | None = None
 
 
@@ -87,56 +85,48 @@ SOURCES = {
         ),
         preprocessing="imagenet",
         licence="Apache-2.0",
-        top1=68.4,
     ),
     "simclr-v1": Source(
         "SimCLR v1, Google",
         _tensorflow(f"{_GOOGLE}/simclrv1/pretrain/1x/model.ckpt-225206"),
         preprocessing="unit",
         licence="Apache-2.0",
-        top1=69.1,
     ),
     "simclr-v2": Source(
         "SimCLR v2 (r50_1x_sk0), Google",
         _tensorflow(f"{_GOOGLE}/simclrv2/pretrained/r50_1x_sk0/model.ckpt-250228"),
         preprocessing="unit",
         licence="Apache-2.0",
-        top1=71.7,
     ),
     "moco-v2": Source(
         "MoCo v2, 800 epochs",
         (f"{_FACEBOOK}/moco/moco_checkpoints/moco_v2_800ep/moco_v2_800ep_pretrain.pth.tar",),
         preprocessing="imagenet",
         licence="MIT",
-        top1=71.1,
     ),
     "dino": Source(
         "DINO",
         (f"{_FACEBOOK}/dino/dino_resnet50_pretrain/dino_resnet50_pretrain.pth",),
         preprocessing="imagenet",
         licence="Apache-2.0",
-        top1=75.3,
     ),
     "barlow-twins": Source(
         "Barlow Twins",
         (f"{_FACEBOOK}/barlowtwins/ljng/resnet50.pth",),
         preprocessing="imagenet",
         licence="MIT",
-        top1=73.5,
     ),
     "vicreg": Source(
         "VICReg",
         (f"{_FACEBOOK}/vicreg/resnet50.pth",),
         preprocessing="imagenet",
         licence="MIT",
-        top1=73.2,
     ),
     "swav": Source(
         "SwAV, 800 epochs",
         (f"{_FACEBOOK}/deepcluster/swav_800ep_pretrain.pth.tar",),
         preprocessing="swav",
         licence="CC-BY-NC-4.0",
-        top1=75.3,
     ),
     "imagenet": Source(
         "supervised, Keras applications",

@@ -1,8 +1,12 @@
 """The baselines that use no picture."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 
-from captioning import baselines, metrics
+from captioning import artifacts, baselines, dataset, metrics
 
 DESCRIPTIONS = {
     "a": ["black dog runs on the grass", "dog on grass"],
@@ -30,3 +34,14 @@ def test_the_constant_caption_is_the_best_by_nltks_count():
     best = baselines.best_constant(DESCRIPTIONS, list(DESCRIPTIONS))
     assert nltk_bleu4(best) == max(map(nltk_bleu4, candidates))
     assert len({round(nltk_bleu4(caption), 6) for caption in candidates}) > 3
+
+
+def test_the_shuffled_baseline_takes_drawn_splits_along(tmp_path):
+    artifacts.save_features(tmp_path, {key: np.ones((1, 3), "float32") for key in DESCRIPTIONS}, {})
+    artifacts.save_descriptions(tmp_path, DESCRIPTIONS)
+    for split, key in zip(dataset.SPLITS, DESCRIPTIONS, strict=True):
+        (tmp_path / dataset.split_file_name(split)).write_text(f"{key}.jpg\n")
+    command = [sys.executable, "-m", "captioning.baselines", "shuffled", "--workdir", tmp_path]
+    subprocess.run(command, check=True, cwd=Path(__file__).parents[1])
+    for name in (artifacts.DESCRIPTIONS, *map(dataset.split_file_name, dataset.SPLITS)):
+        assert (tmp_path / "shuffled" / name).read_bytes() == (tmp_path / name).read_bytes()

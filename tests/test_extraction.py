@@ -1,5 +1,7 @@
 """Features of a folder: resuming, broken files, ids."""
 
+import os
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -97,6 +99,20 @@ def test_an_interrupted_run_goes_on_and_ends_the_same(folder):
     assert list(resumed) == list(whole)
     np.testing.assert_array_equal(resumed["00"], [[255, 255, 255]])
     assert all((resumed[key] == whole[key]).all() for key in list(whole)[1:])
+
+
+def test_a_picture_touched_while_it_is_read_is_not_lost_and_is_read_again(folder):
+    class Touching(MeanColour):
+        def extract(self, pixels, batch_size):
+            for path in folder.iterdir():
+                os.utime(path, (0, self.seen))
+            return super().extract(pixels, batch_size)
+
+    features, _ = extract(folder, Touching())
+    assert len(features) == 50
+    again = MeanColour()
+    extract(folder, again)
+    assert again.seen == 50
 
 
 def test_another_encoder_starts_anew(folder):

@@ -2,6 +2,7 @@
 
 import gc
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -86,6 +87,18 @@ def test_too_little_shared_memory_is_said():
     shape = (2**20, 2**24)  # 16 TiB, which nothing writes to
     with pytest.raises(CaptioningError, match=r"expected \d+ bytes of shared memory.*found \d+"):
         Fillers(multiply, 1, shape, np.uint8).submit(1)
+
+
+@pytest.mark.skipif(not shared_arrays._SHARED.is_dir(), reason="no /dev/shm on this system")
+def test_shared_memory_is_counted_before_it_is_written(monkeypatch):
+    size = int(np.prod(SHAPE)) * 8
+    free = shutil.disk_usage(shared_arrays._SHARED)._replace(free=2 * size)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: free)
+    fillers = Fillers(multiply, 1, SHAPE, np.int64)
+    held = [fillers.submit(1), fillers.submit(2)]
+    with pytest.raises(CaptioningError, match=f"expected {3 * size} bytes.*found {2 * size}"):
+        fillers.submit(3)
+    assert held[1].result()[0][0, 1] == 2
 
 
 def test_nothing_outlives_a_killed_main_process_and_nothing_is_said_of_it(tmp_path):
