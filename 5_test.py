@@ -5,8 +5,8 @@ Prints a line `path<TAB>caption` an image. Readers who look for `infer.py`: this
     python 5_test.py photo.jpg
     python 5_test.py holiday/ --workdir work --output captions.png
 
-The captioner and the tokenizer come from the current folder if it holds a captioner, else from
-`Pre-trained/`; the encoder is the one the captioner was trained with.
+The captioner and the tokenizer come from the folder of --model, else from the current one if it
+holds a captioner, else from `Pre-trained/`; the encoder is the one the captioner was trained with.
 """
 
 from pathlib import Path
@@ -23,7 +23,8 @@ def arguments():
 
 def main() -> int:
     args = arguments()
-    workdir = args.workdir or artifacts.default_workdir()
+    default = args.model.parent if args.model else artifacts.default_workdir()
+    workdir = args.workdir or default
     console.note(f"work folder: {workdir.resolve()}")
 
     from captioning import stages

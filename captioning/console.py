@@ -156,7 +156,8 @@ def add_captioning(parser: argparse.ArgumentParser, workdir: str | None = None) 
     parser.add_argument(
         "--encoder",
         metavar="NAME|FILE",
-        help="for captioners that do not record their encoder (default then: simclr)",
+        help="where the encoder's weights are now, or for captioners that do not record their "
+        "encoder (default then: simclr)",
     )
     parser.add_argument(
         "--output", type=Path, metavar="PNG", help="draw the pictures with their captions"

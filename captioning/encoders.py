@@ -286,7 +286,7 @@ def _existing(name: str) -> Path:
     if not _files(path):
         raise CaptioningError(
             f"expected an encoder's name ({', '.join(weights.NAMES)}) or a file of weights, found "
-            f"{name!r}, which is neither; check --encoder"
+            f"{name!r}, which is neither; check the name or path"
         )
     return path
 
@@ -319,7 +319,7 @@ def _keras_applications(path: Path, precision: str) -> keras.Model:
     except (ValueError, OSError, KeyError) as error:
         raise CaptioningError(
             f"expected the weights of keras.applications.ResNet50 without top in {path}, found "
-            f"others ({str(error).splitlines()[0]}); delete it and run again, or check --encoder"
+            f"others ({str(error).splitlines()[0]}); delete it and run again, or check the path"
         ) from None
     finally:
         keras.config.set_dtype_policy(policy)

@@ -108,7 +108,7 @@ def read(path: Path) -> Trunk:
                     return _saved(path, file)
         except OSError as error:  # when it is opened, or where a part is read
             raise CaptioningError(
-                f"{path} is not a whole HDF5 file ({printable(str(error))}); check --encoder, or "
+                f"{path} is not a whole HDF5 file ({printable(str(error))}); check the path, or "
                 "make it anew"
             ) from None
         return Trunk(_own(path))
@@ -177,7 +177,7 @@ def _own(path: Path) -> dict[str, np.ndarray]:
     except (ValueError, OSError, KeyError) as error:
         raise CaptioningError(
             f"expected the weights of networks.resnet50 in {path}, found others "
-            f"({str(error).splitlines()[0]}); check --encoder"
+            f"({str(error).splitlines()[0]}); check the path"
         ) from None
     return networks.parameters(trunk)
 
@@ -205,7 +205,7 @@ def _torchvision(tensors: dict, shapes: dict, path: Path) -> dict[str, np.ndarra
     if len(anchors) != 1:
         raise CaptioningError(
             f"expected one ResNet-50 with torchvision's names in {path}, found {len(anchors)} of "
-            f"them among its tensors ({_listed(tensors)}); check --encoder"
+            f"them among its tensors ({_listed(tensors)}); check the path"
         )
     prefix = anchors[0].removesuffix(anchor)
     kinds = {

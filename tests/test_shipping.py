@@ -34,6 +34,8 @@ def test_a_set_captions_photos_wherever_it_lies(trained, tmp_path, script):
     photo = next((trained / "tiny/Flicker8k_Dataset").iterdir())
     told = script("5_test.py", photo, "--workdir", folder, cwd=tmp_path)
     shutil.move(trained / "gone", trained / "made")
+    model = next(folder.glob("*.keras"))
+    assert script("5_test.py", photo, "--model", model, cwd=tmp_path).stdout == told.stdout
     path, caption = told.stdout.removesuffix("\n").split("\t")
     assert path == str(photo)
     assert "startseq" not in caption
