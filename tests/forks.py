@@ -17,7 +17,9 @@ def run(path: Path, arguments: list[str], cwd: Path, timeout: float) -> subproce
     with tempfile.TemporaryDirectory() as folder:
         said = [os.path.join(folder, name) for name in ("stdout", "stderr")]
         command = (str(path), *arguments)
-        process = _context.Process(target=_run, args=(command, cwd, dict(os.environ), said))
+        # such a process ends without tidying up: its temporary files go with the folder
+        environment = os.environ | {"TMPDIR": folder}
+        process = _context.Process(target=_run, args=(command, cwd, environment, said))
         process.start()
         process.join(timeout)
         if process.is_alive():
@@ -33,6 +35,7 @@ def _run(command: tuple[str, ...], cwd: Path, environment: dict[str, str], said:
     sys.stdout, sys.stderr = (open(stream, "w", closefd=False) for stream in (1, 2))  # noqa: SIM115
     os.environ.clear()
     os.environ.update(environment)
+    tempfile.tempdir = None  # the environment tells
     os.chdir(cwd)
     sys.argv = list(command)
     installed = [place for place in sys.path if place.startswith((sys.prefix, sys.base_prefix))]
