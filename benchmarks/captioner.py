@@ -30,7 +30,6 @@ def main() -> None:
     parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
     arguments = parser.parse_args()
 
-    from benchmarks.features import MATRIX, matrix_product
     from captioning import recipes
 
     data, ways, targets = common.caption_data(images=1500), {}, {}
@@ -44,10 +43,10 @@ def main() -> None:
         ways[recipe] = lambda model=model, chosen=chosen: [
             model.train_on_batch(*batch) for batch in chosen
         ]
-    ways["peak"] = matrix_product(arguments.precision)
+    ways["peak"] = product = common.MatrixProduct(arguments.precision)
     seconds = common.take_turns(ways, rounds=3)
 
-    rate = 2 * MATRIX**3 / seconds["peak"]
+    rate = product.operations / seconds["peak"]
     epochs = {recipe: seconds[recipe] / targets[recipe] * TARGETS for recipe in BATCHES}
     share = operations(data.vocabulary_size) * TARGETS / epochs["fast"] / rate
     print(f"{arguments.precision}; measured matrix peak {rate / 1e9:.0f} GFLOP/s")

@@ -1,9 +1,11 @@
-"""What several benchmarks need: ways taking turns, and captions of any number of images."""
+"""What several benchmarks need: ways taking turns, captions of any number of images, the peak."""
 
 import time
 from collections.abc import Callable, Mapping
 
 import numpy as np
+
+from captioning import console
 
 WORDS, VOCABULARY = 10, 7579  # as Flickr8k: words a caption, startseq not counted; word ids
 
@@ -22,6 +24,28 @@ def take_turns(ways: Mapping[str, Callable[[], object]], rounds: int) -> dict[st
 def fastest(way: Callable[[], object], rounds: int) -> float:
     """Seconds of the fastest of several rounds."""
     return take_turns({"": way}, rounds)[""]
+
+
+class MatrixProduct:
+    """A square product on the Keras backend: as fast as this machine multiplies.
+
+    Attributes:
+        rows: of the matrix.
+        operations: additions and multiplications of a call.
+    """
+
+    def __init__(self, precision: str):
+        import keras
+
+        self.rows = 16384 if console.devices("gpu") else 4096
+        self.operations = 2 * self.rows**3
+        self.matrix = keras.ops.cast(keras.random.normal((self.rows, self.rows)), precision)
+
+    def __call__(self) -> None:
+        from keras import ops
+
+        product = ops.matmul(self.matrix, self.matrix)
+        ops.convert_to_numpy(ops.cast(product[0, 0], "float32"))  # waits for the device
 
 
 def caption_data(images: int, dimension: int = 2048, vocabulary: int = VOCABULARY):

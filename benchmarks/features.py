@@ -18,11 +18,10 @@ import numpy as np
 from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from benchmarks import common
 from captioning import console, images
 
 SIZE = 224
-BATCH = 32
-MATRIX = 4096  # rows and columns of the product that measures the machine
 
 
 @dataclasses.dataclass
@@ -40,6 +39,7 @@ def main() -> None:
     parser = console.parser(__doc__)
     parser.add_argument("--images", type=Path, help="folder of pictures (default: made up)")
     parser.add_argument("--count", type=console.positive_int, default=64, help="of pictures")
+    parser.add_argument("--batch-size", type=console.positive_int, default=32)
     parser.add_argument("--rounds", type=console.positive_int, default=3)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
@@ -53,16 +53,19 @@ def benchmark(paths: Sequence[Path], arguments: argparse.Namespace) -> None:
     """Run all stages in turn, `rounds` times, and print the table."""
     from captioning import encoders
 
-    pixels = np.stack([images.load_array(path, SIZE) for path in paths[:BATCH]])
-    stages = [Stage("decoding alone", lambda: list(images.batches(paths, SIZE, BATCH)), len(paths))]
-    peaks = {}
+    batch_size = min(arguments.batch_size, len(paths))
+    pixels = np.stack([images.load_array(path, SIZE) for path in paths[:batch_size]])
+    decode = lambda: list(images.batches(paths, SIZE, batch_size))  # noqa: E731
+    stages = [Stage("decoding alone", decode, len(paths))]
+    products, peaks = {}, {}
     for precision in encoders.PRECISIONS:
         encoder = encoders.load("random", precision=precision)
-        network = lambda encoder=encoder: encoder.extract(pixels)  # noqa: E731
-        whole = lambda encoder=encoder: features(encoder, paths)  # noqa: E731
+        network = lambda encoder=encoder: encoder.extract(pixels, batch_size)  # noqa: E731
+        whole = lambda encoder=encoder: features(encoder, paths, batch_size)  # noqa: E731
         stages.append(Stage(f"network alone, {precision}", network, len(pixels), precision))
         stages.append(Stage(f"files to features, {precision}", whole, len(paths), precision))
-        peaks[precision] = Stage(precision, matrix_product(precision), 1)
+        products[precision] = common.MatrixProduct(precision)
+        peaks[precision] = Stage(precision, products[precision], 1)
     flop = operations(encoder.network)
     plain = pytorch_one_at_a_time(paths)
     if plain:
@@ -74,9 +77,10 @@ def benchmark(paths: Sequence[Path], arguments: argparse.Namespace) -> None:
             stage.seconds = min(stage.seconds, time.perf_counter() - start)
 
     print(f"{len(paths)} pictures, {flop / 1e9:.2f} GFLOP each")
-    rates = {name: 2 * MATRIX**3 / stage.seconds for name, stage in peaks.items()}
+    rates = {name: products[name].operations / stage.seconds for name, stage in peaks.items()}
     for name, rate in rates.items():
-        print(f"matrix product of {MATRIX} rows, {name}: {rate / 1e9:.0f} GFLOP/s")
+        rows = products[name].rows
+        print(f"matrix product of {rows} rows, {name}: {rate / 1e9:.0f} GFLOP/s")
     print(f"{'stage':32} {'images/s':>9} {'ms/image':>9} {'of peak':>8} {'× PyTorch':>10}")
     for stage in stages:
         each = stage.seconds / stage.count
@@ -85,9 +89,10 @@ def benchmark(paths: Sequence[Path], arguments: argparse.Namespace) -> None:
         print(f"{stage.name:32} {1 / each:9.1f} {each * 1e3:9.2f} {share:>8} {ratio:>10}")
 
 
-def features(encoder, paths: Sequence[Path]) -> list[np.ndarray]:
+def features(encoder, paths: Sequence[Path], batch_size: int) -> list[np.ndarray]:
     """What 1_data_preprocessor.py does between the files it reads and the one it writes."""
-    return [encoder.extract(batch.pixels) for batch in images.batches(paths, SIZE, BATCH)]
+    read = images.batches(paths, SIZE, batch_size)
+    return [encoder.extract(batch.pixels, batch_size) for batch in read]
 
 
 def pytorch_one_at_a_time(paths: Sequence[Path]) -> Callable[[], object] | None:
@@ -99,25 +104,21 @@ def pytorch_one_at_a_time(paths: Sequence[Path]) -> Callable[[], object] | None:
     except ImportError:
         console.note("PyTorch is not installed, so nothing to compare with: pip install torch")
         return None
-    network = ResNet50().eval()
-    mean = torch.tensor([0.485, 0.456, 0.406])[:, None, None]
-    std = torch.tensor([0.229, 0.224, 0.225])[:, None, None]
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    network = ResNet50().eval().to(device)
+    mean = torch.tensor([0.485, 0.456, 0.406], device=device)[:, None, None]
+    std = torch.tensor([0.229, 0.224, 0.225], device=device)[:, None, None]
 
     def feature(path: Path) -> np.ndarray:
         picture = Image.open(path).resize((SIZE, SIZE), Image.Resampling.BILINEAR)
-        x = torch.from_numpy(np.array(picture)).permute(2, 0, 1).contiguous().float() / 255
+        x = (
+            torch.from_numpy(np.array(picture)).permute(2, 0, 1).contiguous().to(device).float()
+            / 255
+        )
         with torch.no_grad():
-            return network(((x - mean) / std)[None]).numpy()
+            return network(((x - mean) / std)[None]).cpu().numpy()
 
     return lambda: [feature(path) for path in paths]
-
-
-def matrix_product(precision: str) -> Callable[[], object]:
-    """A square product in TensorFlow: as fast as this machine multiplies."""
-    import tensorflow as tf
-
-    matrix = tf.cast(tf.random.normal((MATRIX, MATRIX)), precision)
-    return lambda: tf.linalg.matmul(matrix, matrix).numpy()
 
 
 def operations(network) -> int:

@@ -1,10 +1,11 @@
 """Jigsaw batches: `DataGenerator` beside loops over images and tiles that do the same work.
 
-    python benchmarks/jigsaw_batches.py [FILE.hdf5]
+    python benchmarks/jigsaw_batches.py [--hdf5 FILE] [--backbone resnet50]
 
 All read the same 256-pixel pictures from HDF5 (random ones without a file) and take turns; of
 several rounds the fastest counts, because other programs only ever add time. The processes of
-`DataGenerator` have been started before; their time is not part of `ms of a core`.
+`DataGenerator` have been started before; their time is not part of `ms of a core`. With
+--backbone also: how many puzzles a second that network learns from, fed with one batch over and over.
 """
 
 import os
@@ -19,7 +20,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repository
 import h5py
 import numpy as np
 
-from captioning import hdf5
+from benchmarks import common
+from captioning import console, hdf5
 from jigsaw.DataGenerator import DataGenerator
 from jigsaw.hamming_set import maximal_hamming
 
@@ -78,13 +80,33 @@ def loop(dataset: h5py.Dataset, permutations: np.ndarray, make_puzzle) -> None:
         np.array([make_puzzle(dataset[row], permutation, rng) for row, permutation in rows])
 
 
+def appetite(backbone: str, batch: tuple[np.ndarray, np.ndarray], permutations: int) -> float:
+    """Puzzles a second that `jigsaw/main.py --precision bfloat16` can train on, given them."""
+    import keras
+
+    from captioning import jigsaw
+
+    class Again(keras.utils.PyDataset):
+        def __len__(self):
+            return 20
+
+        def __getitem__(self, index):
+            return batch
+
+    model = jigsaw.build(backbone, batch[0].shape[2], permutations, "mixed_bfloat16")
+    model.compile("adam", "sparse_categorical_crossentropy")
+    model.fit(Again(), verbose=0)  # compiles
+    seconds = common.fastest(lambda: model.fit(Again(), verbose=0), rounds=2)
+    return 20 * len(batch[1]) / seconds
+
+
 def generate(generator: DataGenerator) -> None:
     for index in range(len(generator)):
         generator[index]
 
 
-def benchmark(path: str) -> None:
-    permutations, cores = maximal_hamming.choose(100), os.cpu_count()
+def benchmark(path: str, backbone: str | None) -> None:
+    permutations, cores = maximal_hamming.choose(100), min(8, os.cpu_count())
     dataset = h5py.File(path)["train_img"]
     one, all_cores = (
         DataGenerator(hdf5.Images(path), permutations, BATCH, workers=workers)
@@ -112,13 +134,20 @@ def benchmark(path: str) -> None:
             f"{seconds[slowest] / seconds[name]:6.1f} ×"
             f"{1000 * cpu[name] / IMAGES:8.3f} ms of a core{cpu[slowest] / cpu[name]:6.1f} ×"
         )
+    if backbone:
+        eaten = appetite(backbone, one[0], len(permutations))
+        print(f"{backbone} learns from {eaten:.0f} puzzles/s in bfloat16, batches of {BATCH}")
 
 
 def main() -> None:
     """Copy the pictures, or draw random ones, into a file of the benchmark's own."""
+    parser = console.parser(__doc__)
+    parser.add_argument("--hdf5", type=Path, help="pictures of 256 pixels (default: random ones)")
+    parser.add_argument("--backbone", choices=("resnet50", "alexnet", "small"))
+    arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        if len(sys.argv) > 1:
-            pixels = hdf5.Images(sys.argv[1])[:IMAGES]
+        if arguments.hdf5:
+            pixels = hdf5.Images(arguments.hdf5)[:IMAGES]
         else:
             shape = (IMAGES, 256, 256, 3)
             pixels = np.random.default_rng(0).integers(256, size=shape, dtype=np.uint8)
@@ -128,7 +157,7 @@ def main() -> None:
             writer.append("train_img", picture)
         writer.finish({}, {})
         writer.close()
-        benchmark(path)
+        benchmark(path, arguments.backbone)
 
 
 if __name__ == "__main__":

@@ -362,8 +362,12 @@ def devices(kind: str) -> list[str]:
     """Names of the devices of a kind, "gpu" or "cpu", that the Keras backend computes on."""
     import keras
 
-    if keras.backend.backend() != "torch":
+    if keras.backend.backend() == "tensorflow":
         return keras.distribution.list_devices(kind)
+    if keras.backend.backend() == "jax":  # where Keras's list of GPUs fails if there is none
+        import jax
+
+        return [f"{kind}:{device.id}" for device in jax.devices() if device.platform == kind]
     import torch  # for which Keras has no such list
 
     return [f"{kind}:{i}" for i in range(torch.cuda.device_count() if kind == "gpu" else 1)]

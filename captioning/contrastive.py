@@ -229,7 +229,7 @@ def train(run: Run, settings: dict, folder: Path, resume: bool = False) -> list[
     optimizer = keras.optimizers.AdamW(rate, weight_decay=settings["weight_decay"])
     optimizer.exclude_from_weight_decay(var_names=NOT_DECAYED)
     model(data[0][0])  # builds the heads
-    model.compile(optimizer=optimizer, jit_compile="auto" if console.devices("gpu") else False)
+    model.compile(optimizer=optimizer)
     optimizer.build(model.trainable_variables)
 
     def keep(row: dict) -> Path:

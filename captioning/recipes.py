@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from captioning import artifacts, captioner, console, text, training
+from captioning import artifacts, captioner, text, training
 from captioning.tokenizer import Tokenizer
 
 EPOCHS = {"fast": 9, "reference": 20}
@@ -370,8 +370,7 @@ def compile_(data: CaptionData, settings: dict, steps: int) -> NextWord:
     else:
         optimizer = keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(2e-3, steps))
     model = NextWord(network)
-    on_gpu = bool(console.devices("gpu"))
-    model.compile(optimizer=optimizer, jit_compile="auto" if on_gpu else False)
+    model.compile(optimizer=optimizer)
     optimizer.build(model.trainable_variables)
     return model
 

@@ -18,6 +18,7 @@ from captioning import console, files
 from captioning.errors import CaptioningError
 
 HISTORY, CURVES, STATE = "history.csv", "curves.png", "training-state.npz"
+_WRITING = 0.1  # share of the time that writing may take
 
 
 def fit(
@@ -34,6 +35,8 @@ def fit(
 ) -> list[dict]:
     """Train a compiled model and write `history.csv`, `curves.png` and the state after every epoch.
 
+    Where epochs are short, after fewer of them, and the last: writing takes a tenth of the time.
+
     The order of the data may depend on `train.epoch` alone, which is set here, so that a run that
     was killed at any moment and resumed ends with the weights of one that was not. Two runs in one
     folder would mix: the caller keeps others out with `files.locked(folder)`.
@@ -42,11 +45,12 @@ def fit(
         model: compiled and built, with a tracked `loss`.
         train: a PyDataset that takes its order from its attribute `epoch` and counts it up in
             `on_epoch_end`.
-        validation: without it every epoch counts as an improvement.
+        validation: without it the last epoch counts as the best.
         folder: where the files go.
         settings: JSON-able; must be the same when resuming.
         on_improvement: called with the epoch's row of the history when its val_loss is the lowest
-            so far; writes the checkpoint and returns its path.
+            so far, without validation whenever the state is written; writes the checkpoint and
+            returns its path.
         callbacks: such as ReduceLROnPlateau and EarlyStopping; their state after a resume is
             found by replaying the history to them.
 
@@ -104,6 +108,7 @@ class _Recorder(keras.callbacks.Callback):
         self.history: list[dict] = []
         self.arrays: list[np.ndarray] | None = None
         self.finished = False
+        self.next_writing = 0.0  # by the monotonic clock
 
     def on_train_begin(self, logs=None):
         for row in self.history:
@@ -129,16 +134,22 @@ class _Recorder(keras.callbacks.Callback):
         row |= {"learning_rate": self.rate, "seconds": round(time.monotonic() - self.start, 2)}
         self.history.append(row)
         improved = improvements(self.history)[-1:] == [row]
+        self.finished = self.trained.stop_training  # early stopping has spoken before
+        last = self.finished or epoch + 1 == self.params["epochs"]
+        due = last or time.monotonic() >= self.next_writing
         line = f"epoch {epoch + 1}/{self.params['epochs']}: " + ", ".join(
             f"{key} {value:.4f}" for key, value in logs.items() if key != "learning_rate"
         )
-        if improved:
+        if improved and (due or "val_loss" in row):
             line += f", saved {self.on_improvement(row).name}"
         console.note(f"{line} ({row['seconds']:.1f} s)")
-        write_history(self.folder / HISTORY, self.history)
-        draw_curves(self.folder / CURVES, self.history)
-        self.finished = self.trained.stop_training  # early stopping has spoken before
-        self.write_state()
+        if due:
+            start = time.monotonic()
+            write_history(self.folder / HISTORY, self.history)
+            draw_curves(self.folder / CURVES, self.history)
+            self.write_state()
+            end = time.monotonic()
+            self.next_writing = end + (end - start) * (1 / _WRITING - 1)
 
     def _variables(self) -> list:
         return [*self.trained.variables, *self.trained.optimizer.variables]

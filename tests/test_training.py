@@ -129,3 +129,29 @@ def test_a_run_that_stopped_early_stays_stopped_whenever_it_was_killed(tmp_path,
         run(tmp_path, epochs=9, callbacks=[stop])
     history, _ = run(tmp_path, epochs=9, callbacks=[stop], resume=True)
     assert len(history) == 2
+
+
+@pytest.mark.parametrize("validated", [True, False])
+def test_writing_takes_a_tenth_of_the_time_where_epochs_are_short(tmp_path, monkeypatch, validated):
+    now, written = [0], []
+
+    def slow_write(recorder):
+        written.append(len(recorder.history))
+        now[0] += 10
+        write(recorder)
+
+    class Epoch(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            now[0] += 20
+            if not validated:
+                del logs["val_loss"]
+
+    write = training._Recorder.write_state
+    monkeypatch.setattr(training._Recorder, "write_state", slow_write)
+    monkeypatch.setattr(training.time, "monotonic", lambda: now[0])
+    history, saved = run(tmp_path, epochs=8, callbacks=[Epoch()])
+    assert written == [1, 6, 8]  # 10 s of writing, 90 s of none, and the last
+    improved = [row["epoch"] for row in training.improvements(history)]
+    assert saved == (improved if validated else written)
+    with open(tmp_path / training.HISTORY, newline="") as file:
+        assert len(list(csv.DictReader(file))) == 8
