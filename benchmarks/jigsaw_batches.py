@@ -5,7 +5,7 @@
 All read the same 256-pixel pictures from HDF5 (random ones without a file) and take turns; of
 several rounds the fastest counts, because other programs only ever add time. The processes of
 `DataGenerator` have been started before; their time is not part of `ms of a core`. With
---backbone also: how many puzzles a second that network learns from, fed with one batch over and over.
+--backbone also: how many puzzles a second that network learns from, given one batch over and over.
 """
 
 import os
