@@ -6,7 +6,7 @@ EXAMPLES ?= 20000
 DEMO := demo_work
 DEMO_ARGS := --dataset $(DEMO)/scenes --workdir $(DEMO)
 
-.PHONY: setup setup-torch demo test test-long bench fuzz lint clean
+.PHONY: setup setup-backends demo test test-long bench fuzz lint clean
 
 setup: $(VENV)/.installed
 
@@ -16,8 +16,8 @@ $(VENV)/.installed: requirements.txt requirements-dev.txt constraints.txt
 	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements.txt -r requirements-dev.txt -c constraints.txt
 	touch $@
 
-setup-torch: setup  # the tests that compare with PyTorch skip without it
-	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements-torch.txt
+setup-backends: setup  # the tests that compare with PyTorch and JAX skip without them
+	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements-backends.txt -c constraints.txt
 
 demo: setup
 	rm -rf $(DEMO)

@@ -10,7 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from captioning import dataset
+from captioning import console, dataset
 
 FLICKR8K = os.environ.get("FLICKR8K")
 PICTURES = ["--images", str(dataset.Dataset(Path(FLICKR8K)).image_folder)] if FLICKR8K else []
@@ -28,6 +28,7 @@ PROGRAMS = {
 
 
 def main() -> int:
+    console.parser(__doc__).parse_args()
     failed = 0
     for title, (program, *arguments) in PROGRAMS.items():
         print(f"\n## {title}: benchmarks/{program} {' '.join(arguments)}", flush=True)

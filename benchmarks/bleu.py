@@ -15,10 +15,11 @@ import numpy as np
 from nltk.translate.bleu_score import corpus_bleu
 
 from benchmarks import common
-from captioning import metrics
+from captioning import console, metrics
 
 
 def main() -> None:
+    console.parser(__doc__).parse_args()
     random = np.random.default_rng(0)
     words = np.array([f"word{i}" for i in range(20)])
 

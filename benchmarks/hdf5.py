@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
-from captioning import packing
+from captioning import console, packing
 
 SIZE, ROUNDS = 256, 5
 
@@ -74,6 +74,7 @@ def benchmark(folder: Path, output: Path) -> None:
 
 
 def main() -> None:
+    console.parser(__doc__).parse_args()
     photographs = load_sample_images().images  # (427, 640, 3)
     print(f"{platform.machine()}, {os.cpu_count()} cores")
     sys.stderr = open(os.devnull, "w")  # noqa: SIM115  (progress lines)

@@ -106,18 +106,19 @@ def generate(generator: DataGenerator) -> None:
 
 
 def benchmark(path: str, backbone: str | None) -> None:
-    permutations, cores = maximal_hamming.choose(100), min(8, os.cpu_count())
+    permutations, cores = maximal_hamming.choose(100), os.cpu_count() or 1
+    processes = min(8, cores)
     dataset = h5py.File(path)["train_img"]
     one, all_cores = (
         DataGenerator(hdf5.Images(path), permutations, BATCH, workers=workers)
-        for workers in (1, cores)
+        for workers in (1, processes)
     )
     generate(all_cores)  # starts the processes
     ways = {
         "loop, laid out as in the reference": lambda: loop(dataset, permutations, reference_puzzle),
         "loop, lean": lambda: loop(dataset, permutations, lean_puzzle),
         "DataGenerator, 1 worker": lambda: generate(one),
-        f"DataGenerator, {cores} workers": lambda: generate(all_cores),
+        f"DataGenerator, {processes} workers": lambda: generate(all_cores),
     }
     seconds, cpu = (dict.fromkeys(ways, float("inf")) for _ in range(2))
     for _ in range(ROUNDS):

@@ -14,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repository
 
 import numpy as np
 
+from captioning import console
 from jigsaw.hamming_set import maximal_hamming
 
 
@@ -30,7 +31,9 @@ def greedy(count: int, seed: int = 0) -> np.ndarray:
 
 
 def main() -> None:
-    count = int(sys.argv[1]) if len(sys.argv) > 1 else 1000
+    parser = console.parser(__doc__)
+    parser.add_argument("count", metavar="N", nargs="?", type=console.positive_int, default=1000)
+    count = parser.parse_args().count
     print(f"{count} permutations, {platform.machine()}, {os.cpu_count()} cores")
     taken = []
     for name, choose in (("greedy over 9!", greedy), ("groups", maximal_hamming.choose)):

@@ -1,6 +1,6 @@
 """How long every script needs to explain itself or to refuse wrong usage, and one photo a caption.
 
-python benchmarks/startup.py
+    python benchmarks/startup.py
 
 The photo is one that scikit-learn ships, the captioner that in Pre-trained/; each run is a process
 of its own.
@@ -15,11 +15,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repository
 import sklearn.datasets
 
 from benchmarks import common
+from captioning import console
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
 def main() -> None:
+    console.parser(__doc__).parse_args()
     patterns = ("[1-5]_*.py", "jigsaw/*.py", "jigsaw/*_set/*.py", "contrastive/*.py")
     scripts = [script for pattern in patterns for script in ROOT.glob(pattern)]
     for script in sorted(scripts):

@@ -24,6 +24,9 @@ _WRONG_PATH = {
     errno.EEXIST,  # a file where a folder should be
 }
 _CPUINFO = Path("/proc/cpuinfo")
+# as TensorFlow, JAX and PyTorch say it, none of them by a MemoryError
+_OUT_OF_MEMORY = re.compile("OOM when|RESOURCE_EXHAUSTED|out of memory|can't allocate memory")
+_TRY_SMALLER = "out of memory; try a smaller --batch-size or close other programs"
 DONE, FAILED, SOME_SKIPPED, INTERRUPTED = 0, 1, 3, 130
 
 
@@ -213,8 +216,9 @@ positive_float.__name__ = share.__name__ = "number"
 def run(main: Callable[[], int | None]) -> NoReturn:
     """Run a script's `main` and exit: 0 done, 1 failed, 3 some images skipped, 130 interrupted.
 
-    A `CaptioningError` and the machine's own refusals (disk full, no permission, out of memory)
-    become one sentence on stderr; anything else is a defect of ours and keeps its traceback.
+    A `CaptioningError` and the machine's own refusals (disk full, no permission, memory of the
+    machine or of its GPU full) become one sentence on stderr; anything else is a defect of ours and
+    keeps its traceback.
     """
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace", line_buffering=True)  # odd file names
@@ -230,7 +234,7 @@ def run(main: Callable[[], int | None]) -> NoReturn:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(DONE)
     except MemoryError:
-        fail("out of memory; try a smaller --batch-size or close other programs")
+        fail(_TRY_SMALLER)
     except OSError as error:
         if error.errno in files.NO_ROOM:
             fail(f"no space left on the disk while writing {_name_of(error)}; free some, run again")
@@ -238,6 +242,10 @@ def run(main: Callable[[], int | None]) -> NoReturn:
             fail(f"not allowed to read or write {_name_of(error)}; check its permissions")
         if error.errno in _WRONG_PATH and error.filename:
             fail(f"{_name_of(error)}: {error.strerror.lower()}; check the path")
+        raise
+    except Exception as error:
+        if _OUT_OF_MEMORY.search(str(error)):
+            fail(_TRY_SMALLER)
         raise
 
 
@@ -343,7 +351,13 @@ def announce_device(precision: str = "float32") -> None:
     """
     show = os.environ.get("TF_CPP_MIN_LOG_LEVEL") == "0"
     with contextlib.nullcontext() if show else _stderr_held_back():
-        import keras
+        try:
+            import keras
+        except ModuleNotFoundError as error:
+            raise CaptioningError(
+                f"expected the framework that KERAS_BACKEND or ~/.keras/keras.json names, found no "
+                f"module {error.name}; install it, or choose tensorflow, jax or torch"
+            ) from None
 
         found = devices("gpu") or devices("cpu")
     note(f"device: {', '.join(found)} ({keras.backend.backend()} backend)")

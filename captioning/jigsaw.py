@@ -180,8 +180,6 @@ class WarmUp(keras.callbacks.Callback):
 
     def on_train_batch_begin(self, batch, logs=None):
         if self.first:
-            if keras.backend.backend() == "jax":  # where `fit` trains a copy of all variables
-                self.model.jax_state_sync()
             self.model.optimizer.learning_rate = self.rate * (batch + 1) / self.params["steps"]
 
 

@@ -331,12 +331,15 @@ def _draw(captions: dict[Path, str], output: Path) -> Path:
 
 
 def versions() -> dict[str, str]:
-    """Versions of what a result depends on, for its record."""
+    """Versions of what a result depends on, for its record, and which backend computed it."""
     from importlib import metadata
+
+    import keras
 
     names = ("keras", "tensorflow", "jax", "torch", "numpy", "pillow", "h5py")
     installed = {d: metadata.version(d) for d in names if _installed(d)}
-    return {"python": platform.python_version(), "platform": sys.platform} | installed
+    where = {"python": platform.python_version(), "platform": sys.platform}
+    return where | {"backend": keras.backend.backend()} | installed
 
 
 def _installed(name: str) -> bool:

@@ -18,7 +18,7 @@ from captioning import console, files
 from captioning.errors import CaptioningError
 
 HISTORY, CURVES, STATE = "history.csv", "curves.png", "training-state.npz"
-_WRITING = 0.1  # share of the time that writing may take
+WRITING_SHARE = 0.1  # of the time, at most, unless the network has improved
 
 
 def fit(
@@ -33,9 +33,10 @@ def fit(
     callbacks: Sequence[keras.callbacks.Callback] = (),
     resume: bool = False,
 ) -> list[dict]:
-    """Train a compiled model and write `history.csv`, `curves.png` and the state after every epoch.
+    """Train a compiled model and write `history.csv`, `curves.png` and the state as it goes.
 
-    Where epochs are short, after fewer of them, and the last: writing takes a tenth of the time.
+    They are written after an epoch that improved val_loss, with its checkpoint, after the last, and
+    after others as often as a tenth of the time allows; where epochs are long, after each.
 
     The order of the data may depend on `train.epoch` alone, which is set here, so that a run that
     was killed at any moment and resumed ends with the weights of one that was not. Two runs in one
@@ -47,7 +48,7 @@ def fit(
             `on_epoch_end`.
         validation: without it the last epoch counts as the best.
         folder: where the files go.
-        settings: JSON-able; must be the same when resuming.
+        settings: JSON-able; must be the same when resuming, as must Keras's backend.
         on_improvement: called with the epoch's row of the history when its val_loss is the lowest
             so far, without validation whenever the state is written; writes the checkpoint and
             returns its path.
@@ -63,6 +64,7 @@ def fit(
     """
     if folder.exists():
         files.sweep(folder)  # there may be nothing left to write, which would do it
+    settings = settings | {"backend": keras.backend.backend()}  # others draw other dropout
     recorder = _Recorder(model, folder, settings, on_improvement, callbacks)
     if resume:
         recorder.read_state()
@@ -108,6 +110,7 @@ class _Recorder(keras.callbacks.Callback):
         self.history: list[dict] = []
         self.arrays: list[np.ndarray] | None = None
         self.finished = False
+        self.written = 0  # epochs that the files know of
         self.next_writing = 0.0  # by the monotonic clock
 
     def on_train_begin(self, logs=None):
@@ -128,7 +131,7 @@ class _Recorder(keras.callbacks.Callback):
         if not np.isfinite(logs["loss"]):
             raise CaptioningError(
                 f"expected a finite loss, found {logs['loss']} in epoch {epoch + 1}; lower the "
-                "learning rate; the files of the epochs before are whole"
+                f"learning rate (what was written ends with epoch {self.written})"
             )
         row = {"epoch": epoch + 1} | {key: float(value) for key, value in logs.items()}
         row |= {"learning_rate": self.rate, "seconds": round(time.monotonic() - self.start, 2)}
@@ -136,20 +139,22 @@ class _Recorder(keras.callbacks.Callback):
         improved = improvements(self.history)[-1:] == [row]
         self.finished = self.trained.stop_training  # early stopping has spoken before
         last = self.finished or epoch + 1 == self.params["epochs"]
-        due = last or time.monotonic() >= self.next_writing
+        start = time.monotonic()
+        # a checkpoint that ran ahead of the state would be replaced by a worse one on resuming
+        due = last or start >= self.next_writing or (improved and "val_loss" in row)
         line = f"epoch {epoch + 1}/{self.params['epochs']}: " + ", ".join(
             f"{key} {value:.4f}" for key, value in logs.items() if key != "learning_rate"
         )
-        if improved and (due or "val_loss" in row):
+        if improved and due:
             line += f", saved {self.on_improvement(row).name}"
         console.note(f"{line} ({row['seconds']:.1f} s)")
         if due:
-            start = time.monotonic()
             write_history(self.folder / HISTORY, self.history)
             draw_curves(self.folder / CURVES, self.history)
             self.write_state()
+            self.written = epoch + 1
             end = time.monotonic()
-            self.next_writing = end + (end - start) * (1 / _WRITING - 1)
+            self.next_writing = end + (end - start) * (1 / WRITING_SHARE - 1)
 
     def _variables(self) -> list:
         return [*self.trained.variables, *self.trained.optimizer.variables]
@@ -170,6 +175,7 @@ class _Recorder(keras.callbacks.Callback):
                 meta = json.loads(str(state["meta"]))
                 self.arrays = [state[f"variable_{i}"] for i in range(len(state.files) - 1)]
             self.history, self.finished = meta["history"], meta["finished"]
+            self.written = len(self.history)
             self._check_settings(path, meta["settings"])
             shapes = [tuple(variable.shape) for variable in self._variables()]
             if shapes != [array.shape for array in self.arrays]:

@@ -44,7 +44,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--backbone",
         choices=("resnet50", "small"),
-        help="small is a ResNet-18, for a machine without GPU (default: that of --init, else "
+        help="small is a ResNet-18, which learns on two cores too (default: that of --init, else "
         "resnet50)",
     )
     parser.add_argument(

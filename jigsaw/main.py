@@ -6,8 +6,8 @@
 
 Files: model.keras (best by val_loss), history.csv, history.pkl, curves.png, test_accuracy.pkl,
 training-state.npz (for --resume). Guessing has a loss of ln(N).
-Several GPUs share each batch by MirroredStrategy, with batch statistics of their own; untested on
-GPUs, for want of them.
+On TensorFlow several GPUs share each batch by MirroredStrategy, with batch statistics of their own
+(untested, for want of them); on JAX and PyTorch one is used.
 """
 
 import argparse
@@ -38,7 +38,7 @@ def arguments() -> argparse.Namespace:
         "--backbone",
         choices=("resnet50", "alexnet", "small"),
         default="resnet50",
-        help="the shared trunk; small is for a machine without GPU (default: %(default)s)",
+        help="the shared trunk; small learns on two cores too (default: %(default)s)",
     )
     parser.add_argument(
         "--epochs",

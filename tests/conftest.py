@@ -116,6 +116,14 @@ def pictures() -> np.ndarray:
     return np.uint8(255 * ops.convert_to_numpy(views.apply(255 * rough, numbers, 48)))
 
 
+@pytest.fixture
+def every_epoch_written(monkeypatch):
+    """Training writes its state after every epoch, however short."""
+    from captioning import training
+
+    monkeypatch.setattr(training, "WRITING_SHARE", 1)
+
+
 def tiny_trunk(size=64, pool_padding="torch", folded=False, dtype=None):
     """A trunk of two blocks, which is compiled in a moment: D 128."""
     from captioning import networks

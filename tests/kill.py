@@ -53,6 +53,7 @@ for module in (
 ):
     importlib.import_module(module)
 packing.SAVE_EVERY = 0  # the journal is written after every picture
+training.WRITING_SHARE = 1  # and the state of a training after every epoch
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 WORK, OLD = Path("work"), b"old"

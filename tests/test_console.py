@@ -43,6 +43,8 @@ def test_exit_codes(capsys):
         (PermissionError(errno.EACCES, "no", "a.pkl"), "not allowed to read or write a.pkl"),
         (OSError(errno.EROFS, "no", "a.pkl"), "not allowed to read or write a.pkl"),
         (MemoryError(), "out of memory"),
+        (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), "out of memory"),
+        (RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes"), "out of memory"),
         (IsADirectoryError(errno.EISDIR, "Is a directory", "x"), "x: is a directory"),
         (FileExistsError(errno.EEXIST, "File exists", "x"), "x: file exists"),
         (OSError(errno.ENAMETOOLONG, "File name too long", "x"), "x: file name too long"),

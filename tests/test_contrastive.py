@@ -4,9 +4,6 @@ import csv
 import json
 import os
 import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import h5py
 import keras
@@ -23,8 +20,6 @@ from captioning import (
     networks,
     training,
     trunks,
-    view_batches,
-    views,
 )
 from captioning.errors import CaptioningError
 from captioning.tokenizer import Tokenizer
@@ -100,6 +95,7 @@ def captioned(pictures) -> contrastive.Pairs:
     return contrastive.Pairs(train, captions[:-8], captions[-8:], pictures[-8:], tokenizer)
 
 
+@pytest.mark.usefixtures("every_epoch_written")
 @pytest.mark.parametrize("method", methods.METHODS)
 def test_an_interrupted_run_ends_with_the_weights_of_one_that_was_not(method, pictures, tmp_path):
     class Killed(Exception):
@@ -164,38 +160,6 @@ def test_networks_of_another_kind_cannot_be_started_from(init):
 def test_init_of_another_backbone_is_refused(untrained):
     with pytest.raises(CaptioningError, match=r"expected weights of resnet50 .* those of tiny"):
         contrastive.start(str(untrained), "resnet50", 64, 0)
-
-
-def loss_of(path, pixels) -> list[float]:
-    """What SimCLR makes of fixed weights and views: the loss, and one number of the features."""
-    model = methods.SimCLR(trunks.read(Path(path)).trainable(32), "imagenet", 0.2)
-    data = view_batches.ViewBatches(pixels, views.Augmentation(), 2, 8, 0)
-    model(data[0][0])
-    rng = np.random.default_rng(0)
-    for variable in model.head.variables:
-        if "moving" not in variable.path:
-            variable.assign(rng.normal(size=variable.shape, scale=0.3))
-    outputs = model(data[0][0], training=True)
-    return [float(model.compute_loss(y_pred=outputs)), float(outputs["features"][3, 5])]
-
-
-def test_other_backends_compute_the_same_loss(pictures, untrained, tmp_path):
-    pytest.importorskip("torch", reason="PyTorch, the other backend, is not installed")
-    np.save(tmp_path / "pixels.npy", pictures)
-    program = (
-        "import json, sys, numpy as np; sys.path.insert(0, 'tests')\n"
-        "import conftest, test_contrastive as t\n"
-        "t.networks.BACKBONES['tiny'] = conftest.tiny_trunk\n"
-        "print(json.dumps(t.loss_of(sys.argv[1], np.load(sys.argv[2]))))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program, untrained, tmp_path / "pixels.npy"],
-        capture_output=True, text=True, cwd=REPOSITORY,
-        env=os.environ | {"KERAS_BACKEND": "torch"}, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    on_torch = json.loads(done.stdout.splitlines()[-1])
-    np.testing.assert_allclose(on_torch, loss_of(untrained, pictures), rtol=1e-4)
 
 
 def test_settings_that_differ_are_refused_on_resuming(pictures, tmp_path):

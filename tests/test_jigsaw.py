@@ -309,6 +309,7 @@ def trained(folder: Path) -> list[np.ndarray]:
     return arrays + jigsaw.load(folder / jigsaw.MODEL)[0].get_weights()
 
 
+@pytest.mark.usefixtures("every_epoch_written")
 @pytest.mark.parametrize(
     ("schedule", "epochs", "failures"),
     [("plateau", 8, [(2, 0), (6, 2)]), ("cosine", 4, [(3, 1)])],

@@ -171,6 +171,7 @@ def test_the_saved_network_gives_the_reported_loss(data, tmp_path, recipe):
     assert f"val_loss{loss:.3f}" in best.name
 
 
+@pytest.mark.usefixtures("every_epoch_written")
 @pytest.mark.parametrize(
     "changes", [{}, {"plateau": 1, "patience": 2, "epochs": 6}, {"recipe": "reference"}]
 )
@@ -186,7 +187,6 @@ def test_interrupted_and_uninterrupted_end_with_equal_weights(data, tmp_path, ch
     real = training.write_history
     whole = recipes.train(data, settings(**changes), {}, tmp_path / "whole")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "_WRITING", 1)  # after every epoch, however short
         patch.setattr(training, "write_history", kill)  # epoch 2 trained, its state not written
         with pytest.raises(Killed):
             recipes.train(data, settings(**changes), {}, tmp_path / "parts")

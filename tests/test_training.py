@@ -1,6 +1,7 @@
 """What `training.fit` leaves behind, and what it refuses."""
 
 import csv
+import json
 
 import keras
 import numpy as np
@@ -131,27 +132,99 @@ def test_a_run_that_stopped_early_stays_stopped_whenever_it_was_killed(tmp_path,
     assert len(history) == 2
 
 
-@pytest.mark.parametrize("validated", [True, False])
-def test_writing_takes_a_tenth_of_the_time_where_epochs_are_short(tmp_path, monkeypatch, validated):
-    now, written = [0], []
+LOSSES = [5, 4, 4.5, 3, 6, 6, 6, 6, 6, 6]  # of validation, by epoch
+
+
+class Epochs(keras.callbacks.Callback):
+    """Makes every epoch take 20 s by `now`, and its val_loss that of LOSSES."""
+
+    def __init__(self, now: list[int], validated: bool = True):
+        super().__init__()
+        self.now, self.validated = now, validated
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.now[0] += 20
+        logs["val_loss"] = LOSSES[epoch]
+        if not self.validated:
+            del logs["val_loss"]
+
+
+@pytest.fixture
+def now(monkeypatch) -> list[int]:
+    """The time in seconds; writing a state takes 10 of them."""
+    now = [0]
 
     def slow_write(recorder):
-        written.append(len(recorder.history))
         now[0] += 10
         write(recorder)
-
-    class Epoch(keras.callbacks.Callback):
-        def on_epoch_end(self, epoch, logs=None):
-            now[0] += 20
-            if not validated:
-                del logs["val_loss"]
 
     write = training._Recorder.write_state
     monkeypatch.setattr(training._Recorder, "write_state", slow_write)
     monkeypatch.setattr(training.time, "monotonic", lambda: now[0])
-    history, saved = run(tmp_path, epochs=8, callbacks=[Epoch()])
-    assert written == [1, 6, 8]  # 10 s of writing, 90 s of none, and the last
-    improved = [row["epoch"] for row in training.improvements(history)]
-    assert saved == (improved if validated else written)
-    with open(tmp_path / training.HISTORY, newline="") as file:
-        assert len(list(csv.DictReader(file))) == 8
+    return now
+
+
+def written(folder) -> int:
+    """The last epoch of the history; the state's is the same."""
+    with open(folder / training.HISTORY, newline="") as file:
+        epochs = [int(row["epoch"]) for row in csv.DictReader(file)]
+    with np.load(folder / training.STATE) as state:
+        assert len(json.loads(str(state["meta"]))["history"]) == epochs[-1]
+    return epochs[-1]
+
+
+@pytest.mark.parametrize(
+    ("validated", "expected"),
+    [(False, [1, 6, 10]), (True, [1, 2, 4, 9, 10])],  # 10 s of writing allow it 90 s later
+)
+def test_short_epochs_are_written_when_better_and_for_a_tenth_of_the_time(
+    tmp_path, now, monkeypatch, validated, expected
+):
+    found = []
+    monkeypatch.setattr(training, "draw_curves", lambda path, history: found.append(len(history)))
+    _, saved = run(tmp_path, epochs=10, callbacks=[Epochs(now, validated)])
+    assert found == expected
+    assert saved == ([1, 2, 4] if validated else expected)
+    assert written(tmp_path) == 10
+
+
+@pytest.mark.parametrize("validated", [True, False])
+def test_killed_between_two_writings_a_run_ends_like_an_undisturbed_one(tmp_path, now, validated):
+    class Killed(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 7:
+                raise KeyboardInterrupt
+
+    whole, _ = run(tmp_path / "whole", epochs=10, callbacks=[Epochs(now, validated)])
+    folder = tmp_path / "parts"
+    with pytest.raises(KeyboardInterrupt):
+        run(folder, epochs=10, callbacks=[Epochs(now, validated), Killed()])
+    assert written(folder) == (4 if validated else 6)  # the epoch of the checkpoint
+    parts, _ = run(folder, epochs=10, callbacks=[Epochs(now, validated)], resume=True)
+    assert [row["loss"] for row in parts] == [row["loss"] for row in whole]
+    weights = [folder.parent / name / "best.weights.h5" for name in ("whole", "parts")]
+    for expected, found in zip(*map(arrays, weights), strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
+def arrays(path) -> list[np.ndarray]:
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    model.load_weights(path)
+    return model.get_weights()
+
+
+def test_a_loss_that_is_no_number_says_what_was_written(tmp_path, now):
+    class Undefined(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            if epoch == 7:
+                logs["loss"] = float("nan")
+
+    with pytest.raises(CaptioningError, match=r"found nan in epoch 8; .*ends with epoch 4"):
+        run(tmp_path, epochs=10, callbacks=[Epochs(now), Undefined()])
+    assert written(tmp_path) == 4
+
+
+def test_a_run_is_not_resumed_on_another_backend(tmp_path):
+    run(tmp_path, epochs=1)
+    with pytest.raises(CaptioningError, match="backend = 'tensorflow', now it is 'jax'"):
+        training._Recorder(None, tmp_path, {"backend": "jax"}, None, ()).read_state()

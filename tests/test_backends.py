@@ -1,0 +1,92 @@
+"""What must not depend on the Keras backend: each other one computes it in its own process."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from conftest import REPOSITORY, tiny_trunk
+from keras import ops
+
+from captioning import console, jigsaw, methods, networks, trunks, view_batches, views
+
+NAMES = {"torch": "PyTorch", "jax": "JAX"}
+
+
+@pytest.fixture(scope="module")
+def on_tensorflow(tiny_backbone, untrained, pictures) -> dict[str, list]:
+    return computed(untrained, pictures)
+
+
+@pytest.fixture(scope="module", params=NAMES)
+def elsewhere(request, untrained, pictures, tmp_path_factory) -> dict[str, list]:
+    """What `computed` returns under another backend."""
+    pytest.importorskip(request.param, reason=f"{NAMES[request.param]} is not installed")
+    pixels = tmp_path_factory.mktemp("pixels") / "pixels.npy"
+    np.save(pixels, pictures)
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.test_backends", untrained, pixels],
+        capture_output=True, text=True, cwd=REPOSITORY,
+        env=os.environ | {"KERAS_BACKEND": request.param, "PYTHONPATH": "tests"}, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def computed(encoder: Path, pixels: np.ndarray) -> dict[str, list]:
+    return {
+        "simclr": simclr(encoder, pixels),
+        "views": views_of(pixels),
+        "warm_up": warmed_up(),
+        "devices": [console.devices("cpu"), console.devices("gpu")],
+    }
+
+
+def views_of(pixels: np.ndarray) -> list:
+    """Some pixels of a view of each picture."""
+    batch = view_batches.ViewBatches(pixels, views.Augmentation(), 1, 8, 0)[0][0]
+    numbers = {name: ops.convert_to_tensor(values) for name, values in batch["view0"].items()}
+    seen = views.apply(ops.convert_to_tensor(batch["pixels"]), numbers, 32)
+    return ops.convert_to_numpy(seen)[:, ::8, ::8].tolist()
+
+
+def simclr(encoder: Path, pixels: np.ndarray) -> list[float]:
+    """What SimCLR makes of fixed weights and views: the loss, and one number of the features."""
+    model = methods.SimCLR(trunks.read(encoder).trainable(32), "imagenet", 0.2)
+    data = view_batches.ViewBatches(pixels, views.Augmentation(), 2, 8, 0)
+    model(data[0][0])
+    rng = np.random.default_rng(0)
+    for variable in model.head.variables:
+        if "moving" not in variable.path:
+            variable.assign(rng.normal(size=variable.shape, scale=0.3))
+    outputs = model(data[0][0], training=True)
+    return [float(model.compute_loss(y_pred=outputs)), float(outputs["features"][3, 5])]
+
+
+def warmed_up() -> list[float]:
+    """Where two epochs of gradient descent arrive, the first of them at a rising rate."""
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, "linear", False, "ones")])
+    model.compile(keras.optimizers.SGD(0.08), "mse")
+    x = np.linspace(-1, 1, 8)[:, None].astype("float32")
+    callbacks = [jigsaw.WarmUp(0.08)]
+    model.fit(x, 2 * x, 2, epochs=2, shuffle=False, callbacks=callbacks, verbose=0)
+    return model.get_weights()[0].ravel().tolist()
+
+
+@pytest.mark.parametrize("what", ["simclr", "views", "warm_up"])
+def test_other_backends_compute_the_same(what, elsewhere, on_tensorflow):
+    np.testing.assert_allclose(elsewhere[what], on_tensorflow[what], rtol=1e-4, atol=1e-4)
+
+
+def test_devices_are_found(elsewhere, on_tensorflow):
+    for processors, accelerators in (elsewhere["devices"], on_tensorflow["devices"]):
+        assert processors == ["cpu:0"] or accelerators
+
+
+if __name__ == "__main__":
+    networks.BACKBONES["tiny"] = tiny_trunk
+    print(json.dumps(computed(Path(sys.argv[1]), np.load(sys.argv[2]))))
