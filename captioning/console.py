@@ -353,10 +353,10 @@ def announce_device(precision: str = "float32") -> None:
     with contextlib.nullcontext() if show else _stderr_held_back():
         try:
             import keras
-        except ModuleNotFoundError as error:
+        except (ModuleNotFoundError, ValueError) as error:
             raise CaptioningError(
-                f"expected the framework that KERAS_BACKEND or ~/.keras/keras.json names, found no "
-                f"module {error.name}; install it, or choose tensorflow, jax or torch"
+                "expected KERAS_BACKEND, or else ~/.keras/keras.json, to name a framework that is "
+                f"installed: tensorflow, jax or torch ({error})"
             ) from None
 
         found = devices("gpu") or devices("cpu")
