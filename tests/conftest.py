@@ -118,10 +118,11 @@ def pictures() -> np.ndarray:
 
 @pytest.fixture
 def every_epoch_written(monkeypatch):
-    """Training writes its state after every epoch, however short."""
+    """Training writes its state after every epoch, however short; drawing would take longest."""
     from captioning import training
 
     monkeypatch.setattr(training, "WRITING_SHARE", 1)
+    monkeypatch.setattr(training, "draw_curves", lambda path, history: path)
 
 
 def tiny_trunk(size=64, pool_padding="torch", folded=False, dtype=None):

@@ -87,6 +87,7 @@ def test_history_and_curves(tmp_path):
     assert Image.open(tmp_path / "curves.png").width > 400
 
 
+@pytest.mark.usefixtures("every_epoch_written")
 def test_more_epochs_after_the_end_are_those_of_one_run(tmp_path):
     """The state holds the optimizer and the data order, so two runs of 2 equal one of 4."""
     whole, _ = run(tmp_path / "whole", epochs=4)
@@ -161,6 +162,7 @@ def now(monkeypatch) -> list[int]:
     write = training._Recorder.write_state
     monkeypatch.setattr(training._Recorder, "write_state", slow_write)
     monkeypatch.setattr(training.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(training, "draw_curves", lambda path, history: path)
     return now
 
 
