@@ -16,7 +16,7 @@ $(VENV)/.installed: requirements.txt requirements-dev.txt constraints.txt
 	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements.txt -r requirements-dev.txt -c constraints.txt
 	touch $@
 
-setup-backends: setup  # the tests that compare with PyTorch and JAX skip without them
+setup-backends: setup  # the tests that compare with PyTorch skip without it
 	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements-backends.txt -c constraints.txt
 
 demo: setup
