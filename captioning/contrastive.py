@@ -17,6 +17,7 @@ from captioning import (
     hdf5,
     images,
     networks,
+    optimizers,
     text,
     training,
     trunks,
@@ -226,7 +227,7 @@ def train(run: Run, settings: dict, folder: Path, resume: bool = False) -> list[
         warmup_target=settings["learning_rate"],
         warmup_steps=warm_up,
     )
-    optimizer = keras.optimizers.AdamW(rate, weight_decay=settings["weight_decay"])
+    optimizer = optimizers.AdamW(rate, weight_decay=settings["weight_decay"])
     optimizer.exclude_from_weight_decay(var_names=NOT_DECAYED)
     model(data[0][0])  # builds the heads
     model.compile(optimizer=optimizer)

@@ -13,7 +13,7 @@ import h5py
 import keras
 from keras import layers, ops
 
-from captioning import archives, console, networks, pickles, training
+from captioning import archives, console, networks, optimizers, pickles, training
 from captioning.errors import refusing
 
 TILES = 9
@@ -102,7 +102,7 @@ def train(
     dtype = {"float32": None, "bfloat16": "mixed_bfloat16"}[settings["precision"]]
     with _all_gpus():
         model = build(record["backbone"], record["sizes"]["tile"], record["permutations"], dtype)
-        optimizer = keras.optimizers.Adam(settings["learning_rate"])
+        optimizer = optimizers.Adam(settings["learning_rate"])
         model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"])
         optimizer.build(model.trainable_variables)
     best = folder / MODEL

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from captioning import artifacts, captioner, text, training
+from captioning import artifacts, captioner, optimizers, text, training
 from captioning.tokenizer import Tokenizer
 
 EPOCHS = {"fast": 9, "reference": 20}
@@ -364,11 +364,11 @@ def compile_(data: CaptionData, settings: dict, steps: int) -> NextWord:
         dtype=dtype,
     )
     if not fast:
-        optimizer = keras.optimizers.Adam(0.01, epsilon=0.1)
+        optimizer = optimizers.Adam(0.01, epsilon=0.1)
     elif settings["plateau"]:
-        optimizer = keras.optimizers.Adam(1e-3)
+        optimizer = optimizers.Adam(1e-3)
     else:
-        optimizer = keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(2e-3, steps))
+        optimizer = optimizers.Adam(keras.optimizers.schedules.CosineDecay(2e-3, steps))
     model = NextWord(network)
     model.compile(optimizer=optimizer)
     optimizer.build(model.trainable_variables)
