@@ -7,7 +7,6 @@ import argparse
 import contextlib
 import errno
 import gc
-import importlib
 import os
 import re
 import signal
@@ -16,7 +15,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import NoReturn, TextIO
 
 from captioning import files
@@ -355,36 +353,39 @@ def announce_device(precision: str = "float32") -> None:
     show = os.environ.get("TF_CPP_MIN_LOG_LEVEL") == "0"
     with contextlib.nullcontext() if show else _stderr_held_back():
         try:
-            keras = _import_keras()
+            _load_keras()
         except (ModuleNotFoundError, ValueError) as error:
             raise CaptioningError(
                 "expected KERAS_BACKEND, or else ~/.keras/keras.json, to name a framework that is "
                 f"installed: tensorflow, jax or torch ({error})"
             ) from None
+        import keras
+
         found = devices("gpu") or devices("cpu")
     note(f"device: {', '.join(found)} ({keras.backend.backend()} backend)")
     if precision == "bfloat16" and not devices("gpu") and not _computes_bfloat16(_CPUINFO):
         note("this processor has no bfloat16 arithmetic: --precision float32 would be faster")
 
 
-def _import_keras() -> ModuleType:
-    """Import Keras, in little more than half the time that it takes by itself.
+def _load_keras() -> None:
+    """Import Keras for the first time, in little more than half the time that it takes by itself.
 
-    It would import scikit-learn, with SciPy, and Matplotlib for wrappers and plots that no script
-    uses; and garbage is collected, then and at the exit, among its million objects in vain.
+    It would import scikit-learn, SciPy and Matplotlib for wrappers and plots that no script uses;
+    and a third of a million objects would be searched for garbage, again and again and at the exit.
     """
-    if "keras" not in sys.modules:
-        unused = {"sklearn", "matplotlib"} - sys.modules.keys()
-        sys.modules.update(dict.fromkeys(unused))  # None: as if it were not installed
-        gc.disable()
-        try:
-            importlib.import_module("keras")
-            gc.freeze()
-        finally:
-            gc.enable()
-            for name in unused:
-                del sys.modules[name]
-    return sys.modules["keras"]
+    if "keras" in sys.modules:
+        return
+    unused = {"sklearn", "scipy", "matplotlib"} - sys.modules.keys()
+    sys.modules.update(dict.fromkeys(unused))  # None: as if it were not installed
+    gc.disable()
+    try:
+        import keras  # noqa: F401
+
+        gc.freeze()
+    finally:
+        gc.enable()
+        for name in unused:
+            del sys.modules[name]
 
 
 def _computes_bfloat16(cpuinfo: Path) -> bool:

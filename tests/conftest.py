@@ -133,6 +133,14 @@ def tiny_trunk(size=64, pool_padding="torch", folded=False, dtype=None):
     return networks._residual("tiny", block, (1, 1), size, pool_padding, folded, dtype)
 
 
+def one_convolution(size, dtype=None):
+    """A trunk for the puzzle network that is compiled at once: (n, size, size, 3) → (…, 4)."""
+    import keras
+
+    pixels = keras.Input((size, size, 3))
+    return keras.Model(pixels, keras.layers.Conv2D(4, 4, 4, dtype=dtype)(pixels))
+
+
 @pytest.fixture(scope="module")
 def tiny_backbone():
     """Makes it a backbone like the others, "tiny"."""

@@ -43,8 +43,19 @@ import h5py
 import numpy as np
 from PIL import Image
 
-from captioning import archives, console, encoders, packing, pickles, stages, training
+from captioning import (
+    archives,
+    console,
+    encoders,
+    jigsaw,
+    networks,
+    packing,
+    pickles,
+    stages,
+    training,
+)
 from jigsaw.hamming_set import maximal_hamming
+from tests.conftest import one_convolution, tiny_trunk
 
 # All that a stage needs is imported once; no operation of TensorFlow may precede the forks.
 for module in (
@@ -54,6 +65,9 @@ for module in (
     importlib.import_module(module)
 packing.SAVE_EVERY = 0  # the journal is written after every picture
 training.WRITING_SHARE = 1  # and the state of a training after every epoch
+# What is stopped is the writing: networks that are compiled at once will do
+networks.BACKBONES["small"] = tiny_trunk
+jigsaw.BACKBONES["small"] = (one_convolution, jigsaw.BACKBONES["small"][1])
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 WORK, OLD = Path("work"), b"old"

@@ -12,7 +12,16 @@ import pytest
 from conftest import REPOSITORY, tiny_trunk
 from keras import ops
 
-from captioning import console, jigsaw, methods, networks, trunks, view_batches, views
+from captioning import (
+    console,
+    jigsaw,
+    methods,
+    networks,
+    optimizers,
+    trunks,
+    view_batches,
+    views,
+)
 
 NAMES = {"torch": "PyTorch", "jax": "JAX"}
 
@@ -42,6 +51,7 @@ def computed(encoder: Path, pixels: np.ndarray) -> dict[str, list]:
         "simclr": simclr(encoder, pixels),
         "views": views_of(pixels),
         "warm_up": warmed_up(),
+        "embedding": embedded(),
         "devices": [console.devices("cpu"), console.devices("gpu")],
     }
 
@@ -77,7 +87,18 @@ def warmed_up() -> list[float]:
     return model.get_weights()[0].ravel().tolist()
 
 
-@pytest.mark.parametrize("what", ["simclr", "views", "warm_up"])
+def embedded() -> list[float]:
+    """Where Adam takes the vectors of words of which some stand twice in a sentence."""
+    layers = [keras.layers.Embedding(4, 2), keras.layers.GlobalAveragePooling1D()]
+    model = keras.Sequential([keras.Input((3,), dtype="int32"), *layers])
+    model.layers[0].set_weights([np.arange(8, dtype="float32").reshape(4, 2)])
+    model.compile(optimizers.Adam(0.1), "mse")
+    sentences, targets = np.array([[0, 1, 1], [1, 2, 1]]), np.array([[0.0, 1], [3, 5]])
+    model.fit(sentences, targets, 1, epochs=4, shuffle=False, verbose=0)
+    return model.get_weights()[0].ravel().tolist()
+
+
+@pytest.mark.parametrize("what", ["simclr", "views", "warm_up", "embedding"])
 def test_other_backends_compute_the_same(what, elsewhere, on_tensorflow):
     np.testing.assert_allclose(elsewhere[what], on_tensorflow[what], rtol=1e-4, atol=1e-4)
 

@@ -70,6 +70,19 @@ def test_a_backend_that_is_not_there_is_a_sentence(script, tmp_path, backend, re
     assert told.count("\n") == 1
 
 
+def test_keras_is_loaded_without_what_no_script_uses():
+    program = (
+        "import sys\nfrom captioning import console\nconsole.announce_device()\n"
+        "loaded = {'keras', 'sklearn', 'scipy', 'matplotlib'} & sys.modules.keys()\n"
+        "import gc, keras, matplotlib, sklearn\n"  # to be had, for all that
+        "print(loaded, gc.isenabled())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "{'keras'} True\n"
+
+
 def test_our_own_defects_keep_their_traceback(capsys):
     with pytest.raises(ZeroDivisionError):
         exit_of(raises(ZeroDivisionError()), capsys)
