@@ -26,6 +26,8 @@ def main() -> None:
     parser.add_argument("--precision", default="float32")
     args = parser.parse_args()
 
+    console.announce_device(args.precision)
+
     from captioning import recipes
 
     descriptions = artifacts.load_descriptions(args.workdir)
@@ -39,7 +41,6 @@ def main() -> None:
     tokenizer = artifacts.fit_tokenizer(descriptions, train)
     data = recipes.CaptionData.prepare(usable, descriptions, features, tokenizer)
     del features
-    console.announce_device(args.precision)
     print(f"{data.train.target_count} words to predict, vocabulary {tokenizer.vocabulary_size}")
     for recipe in args.recipes:
         settings = {

@@ -2,8 +2,8 @@
 
     python benchmarks/startup.py
 
-The photo is one that scikit-learn ships, the captioner that in Pre-trained/; each run is a process
-of its own.
+The photo is one that scikit-learn ships, the captioner that in Pre-trained/; beside it stands how
+long Keras takes to load by itself. Each run is a process of its own.
 """
 
 import subprocess
@@ -20,6 +20,12 @@ from captioning import console
 ROOT = Path(__file__).resolve().parents[1]
 
 
+def running(*command, check: bool = False):
+    """What runs Python with these arguments in a process of its own."""
+    command = [sys.executable, *command]
+    return lambda: subprocess.run(command, capture_output=True, check=check)
+
+
 def main() -> None:
     console.parser(__doc__).parse_args()
     patterns = ("[1-5]_*.py", "jigsaw/*.py", "jigsaw/*_set/*.py", "contrastive/*.py")
@@ -27,21 +33,16 @@ def main() -> None:
     for script in sorted(scripts):
         if "argparse" not in script.read_text() and "console" not in script.read_text():
             continue  # no script
-        ways = {
-            option: lambda option=option, script=script: subprocess.run(
-                [sys.executable, script, option], capture_output=True
-            )
-            for option in ("--help", "--no-such-option")
-        }
+        ways = {way: running(script, way) for way in ("--help", "--no-such-option")}
         times = common.take_turns(ways, rounds=3)
         name = str(script.relative_to(ROOT))
         print(f"{name:40}" + "".join(f" {way} {time:.2f} s" for way, time in times.items()))
     photo = Path(sklearn.datasets.__file__).parent / "images" / "china.jpg"
-    caption = [sys.executable, ROOT / "5_test.py", photo, "--workdir", ROOT / "Pre-trained"]
-    seconds = common.fastest(
-        lambda: subprocess.run(caption, capture_output=True, check=True), rounds=3
-    )
-    print(f"one photo, cold start to caption: {seconds:.1f} s")
+    caption = running(ROOT / "5_test.py", photo, "--workdir", ROOT / "Pre-trained", check=True)
+    keras = running("-c", "import keras", check=True)
+    seconds = common.take_turns({"caption": caption, "keras": keras}, rounds=3)
+    print(f"one photo, cold start to caption: {seconds['caption']:.1f} s")
+    print(f"import keras, and nothing else: {seconds['keras']:.1f} s")
 
 
 if __name__ == "__main__":
