@@ -18,7 +18,10 @@ _MAX_RATIO = 20  # unpacked to packed size; trained weights hardly compress
 
 
 def save(path: str | os.PathLike, network: keras.Model, record_name: str, record: dict) -> Path:
-    """Write a `.keras` file that any Keras 3 opens, with a JSON record as one more member."""
+    """Write a network that is not compiled as a `.keras` file, which any Keras 3 opens.
+
+    The record becomes one more member of it, as JSON.
+    """
     with files.atomic(path) as temporary:
         network.save(temporary)
         with zipfile.ZipFile(temporary, "a") as archive:

@@ -1,46 +1,50 @@
-"""Keras's Adam and AdamW, whose update on TensorFlow is one operation instead of twenty.
+"""Keras's Adam and AdamW; on TensorFlow with an update that is one operation on the weights.
 
-Keras writes the update as a chain of small operations, each of which reads and writes arrays of the
-size of the weights: thirty times over all the weights' memory instead of ten.
+Keras writes the update as a dozen operations, each of which reads and writes arrays of the size of
+the weights, unless XLA fuses them, which on processors it does not. On TensorFlow, Keras 3.15 also
+squares the parts of an embedding's gradient, one for each time a word stands in the batch, where
+Adam squares their sum, as Keras does on its other backends. Here it is the sum everywhere.
 """
 
 import keras
 from keras import ops
 
+if keras.backend.backend() == "tensorflow":
+    import tensorflow as tf
 
-class _OneOperation:
-    """Goes before an Adam of Keras; the same arithmetic in the same order."""
+    class _OneOperation:
+        """Goes before an Adam of Keras: the same formula, up to the rounding of 1 - beta."""
 
-    def update_step(self, gradient, variable, learning_rate):
-        """Change a variable, and the two averages of its gradient, in place.
+        def apply(self, grads, trainable_variables=None):
+            """Update the variables; a gradient may be the `IndexedSlices` of an embedding."""
+            whole = [None if grad is None else tf.convert_to_tensor(grad) for grad in grads]
+            return super().apply(whole, trainable_variables)
 
-        Args:
-            gradient: of the variable's shape, or the `IndexedSlices` that an embedding gives.
-        """
-        if keras.backend.backend() != "tensorflow":
-            super().update_step(gradient, variable, learning_rate)
-            return
-        import tensorflow as tf
+        def update_step(self, gradient, variable, learning_rate):
+            """Change a variable, and the two averages of its gradient, in place."""
+            if self.amsgrad:
+                super().update_step(gradient, variable, learning_rate)
+                return
+            index = self._get_variable_index(variable)
+            step = ops.cast(self.iterations + 1, variable.dtype)
+            tf.raw_ops.ResourceApplyAdam(
+                var=variable.handle,
+                m=self._momentums[index].value.handle,
+                v=self._velocities[index].value.handle,
+                beta1_power=ops.power(ops.cast(self.beta_1, variable.dtype), step),
+                beta2_power=ops.power(ops.cast(self.beta_2, variable.dtype), step),
+                lr=ops.cast(learning_rate, variable.dtype),
+                beta1=self.beta_1,
+                beta2=self.beta_2,
+                epsilon=self.epsilon,
+                grad=ops.cast(gradient, variable.dtype),
+            )
 
-        index = self._get_variable_index(variable)
-        step = ops.cast(self.iterations + 1, variable.dtype)
-        tf.raw_ops.ResourceApplyAdam(
-            var=variable.handle,
-            m=self._momentums[index].value.handle,
-            v=self._velocities[index].value.handle,
-            beta1_power=ops.power(ops.cast(self.beta_1, variable.dtype), step),
-            beta2_power=ops.power(ops.cast(self.beta_2, variable.dtype), step),
-            lr=ops.cast(learning_rate, variable.dtype),
-            beta1=self.beta_1,
-            beta2=self.beta_2,
-            epsilon=self.epsilon,
-            grad=tf.convert_to_tensor(ops.cast(gradient, variable.dtype)),
-        )
+    class Adam(_OneOperation, keras.optimizers.Adam):
+        """Kingma and Ba 2015, https://arxiv.org/abs/1412.6980."""
 
+    class AdamW(_OneOperation, keras.optimizers.AdamW):
+        """Loshchilov and Hutter 2019, https://arxiv.org/abs/1711.05101."""
 
-class Adam(_OneOperation, keras.optimizers.Adam):
-    """Kingma and Ba 2015 (https://arxiv.org/abs/1412.6980); takes what Keras's takes."""
-
-
-class AdamW(_OneOperation, keras.optimizers.AdamW):
-    """Loshchilov and Hutter 2019 (https://arxiv.org/abs/1711.05101); takes what Keras's takes."""
+else:  # PyTorch's is one operation already where Keras finds its own class, JAX compiles the chain
+    Adam, AdamW = keras.optimizers.Adam, keras.optimizers.AdamW

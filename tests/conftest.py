@@ -12,6 +12,7 @@ from PIL import Image
 
 import captioning  # noqa: F401  what it sets in the environment must be there before TensorFlow
 from tests import forks
+from tests.toys import tiny_trunk
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -123,22 +124,6 @@ def every_epoch_written(monkeypatch):
 
     monkeypatch.setattr(training, "WRITING_SHARE", 1)
     monkeypatch.setattr(training, "draw_curves", lambda path, history: path)
-
-
-def tiny_trunk(size=64, pool_padding="torch", folded=False, dtype=None):
-    """A trunk of two blocks, which is compiled in a moment: D 128."""
-    from captioning import networks
-
-    block = networks.basic_block
-    return networks._residual("tiny", block, (1, 1), size, pool_padding, folded, dtype)
-
-
-def one_convolution(size, dtype=None):
-    """A trunk for the puzzle network that is compiled at once: (n, size, size, 3) → (…, 4)."""
-    import keras
-
-    pixels = keras.Input((size, size, 3))
-    return keras.Model(pixels, keras.layers.Conv2D(4, 4, 4, dtype=dtype)(pixels))
 
 
 @pytest.fixture(scope="module")

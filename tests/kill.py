@@ -55,7 +55,7 @@ from captioning import (
     training,
 )
 from jigsaw.hamming_set import maximal_hamming
-from tests.conftest import one_convolution, tiny_trunk
+from tests.toys import one_convolution, tiny_trunk
 
 # All that a stage needs is imported once; no operation of TensorFlow may precede the forks.
 for module in (
@@ -65,7 +65,7 @@ for module in (
     importlib.import_module(module)
 packing.SAVE_EVERY = 0  # the journal is written after every picture
 training.WRITING_SHARE = 1  # and the state of a training after every epoch
-# What is stopped is the writing: networks that are compiled at once will do
+# What is stopped is the writing: networks that are compiled at once will do, except for --scripts
 networks.BACKBONES["small"] = tiny_trunk
 jigsaw.BACKBONES["small"] = (one_convolution, jigsaw.BACKBONES["small"][1])
 
@@ -398,19 +398,25 @@ def survive(
 ) -> tuple[int, Path]:
     """Stop a stage in each way before each of its file operations, or `moments` times of these.
 
+    A training as often again once it has a state to go on from.
+
     Returns:
         how often it was stopped, and the folder as it is at the end.
     """
     counted = os.memfd_create("operations")
-    scene = Scene(
-        base,
-        lambda folder: run(stage, folder, lambda _: os.write(counted, b".")),
-        is_training(name),
-    )
-    total = os.fstat(counted).st_size
-    stops = list(itertools.product(ways, range(1, total + 1)))
-    if moments and moments < len(stops):
-        stops = random.Random(name).sample(stops, moments)
+    states = {path.relative_to(base) for path in (base / WORK).rglob(training.STATE)}
+
+    def count(_: int) -> None:  # whether by then the stage has left a state to go on from
+        os.write(counted, bytes([set(WORK.rglob(training.STATE)) > states]))
+
+    scene = Scene(base, lambda folder: run(stage, folder, count), is_training(name))
+    resumable = os.pread(counted, 10**6, 0)
+    stops = []
+    for which in (False, True):
+        numbers = [number for number, can in enumerate(resumable, start=1) if can == which]
+        part = list(itertools.product(ways, numbers))
+        few = moments and moments < len(part)
+        stops += random.Random(name).sample(part, moments) if few else part
     with console.Progress(len(stops), name, "stops") as progress:
         for way, number in stops:
             folder = scene.with_old_outputs()
@@ -424,7 +430,10 @@ def survive(
     if not stops:
         return 0, scene.end
     counts = ", ".join(f"{kind} {count}" for kind, count in sorted(kinds.items()))
-    print(f"{name}: {total} file operations; stopped before one by {counts}: survived", flush=True)
+    print(
+        f"{name}: {len(resumable)} file operations; stopped before one by {counts}: survived",
+        flush=True,
+    )
     return len(stops), scene.end
 
 

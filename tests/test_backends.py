@@ -9,7 +9,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from conftest import REPOSITORY, tiny_trunk
+from conftest import REPOSITORY
 from keras import ops
 
 from captioning import (
@@ -22,8 +22,15 @@ from captioning import (
     view_batches,
     views,
 )
+from tests.toys import tiny_trunk
 
 NAMES = {"torch": "PyTorch", "jax": "JAX"}
+PROGRAM = """
+from captioning import console
+console.announce_device()  # Keras is loaded as by a script
+import runpy
+runpy.run_module("tests.test_backends", run_name="__main__")
+"""
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +45,7 @@ def elsewhere(request, untrained, pictures, tmp_path_factory) -> dict[str, list]
     pixels = tmp_path_factory.mktemp("pixels") / "pixels.npy"
     np.save(pixels, pictures)
     done = subprocess.run(
-        [sys.executable, "-m", "tests.test_backends", untrained, pixels],
+        [sys.executable, "-c", PROGRAM, untrained, pixels],
         capture_output=True, text=True, cwd=REPOSITORY,
         env=os.environ | {"KERAS_BACKEND": request.param, "PYTHONPATH": "tests"}, check=False,
     )  # fmt: skip

@@ -13,7 +13,6 @@ import h5py
 import keras
 import numpy as np
 import pytest
-from conftest import one_convolution
 from PIL import Image
 
 from captioning import encoders, files, hdf5, jigsaw, training
@@ -21,6 +20,7 @@ from captioning.errors import CaptioningError
 from jigsaw.DataGenerator import DataGenerator
 from jigsaw.hamming_set import maximal_hamming
 from jigsaw.image_preprocessing.image_transform import Sizes
+from tests.toys import one_convolution
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SIZE = 64  # of pictures: tiles of 16
