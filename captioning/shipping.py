@@ -60,6 +60,7 @@ def main() -> None:
     )
     parser.add_argument("--output", type=Path, default=artifacts.PRETRAINED, metavar="DIR")
     args = parser.parse_args()
+    console.announce_device()
     console.written(ship(args.workdir, args.output))
 
 

@@ -85,7 +85,7 @@ class Tokenizer:
             words = self._words(text)
             for word in words:
                 self.word_counts[word] = self.word_counts.get(word, 0) + 1
-            for word in set(words):
+            for word in dict.fromkeys(words):
                 self.word_docs[word] += 1
         by_count = sorted(self.word_counts, key=self.word_counts.get, reverse=True)  # stable
         if self.oov_token is not None:

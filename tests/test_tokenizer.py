@@ -72,6 +72,15 @@ def test_ids_fall_with_the_count_and_ties_keep_the_order_of_appearance():
     assert tokenizer.vocabulary_size == 5
 
 
+def test_equal_texts_make_equal_files():
+    """Nothing is kept in the order of a set, which differs from one process to the next."""
+    words = "the quick brown fox jumps over lazy dogs and cats".split()
+    tokenizer = Tokenizer()
+    tokenizer.fit_on_texts([" ".join(words)])
+    for name in ATTRIBUTES:
+        assert list(getattr(tokenizer, name)) in (words, list(range(1, 11))), name
+
+
 def test_rebuilt_from_a_state_that_lacks_attributes():
     tokenizer = Tokenizer.from_state({"word_index": {"startseq": 1, "endseq": 2}})
     assert tokenizer.texts_to_sequences(["startseq dog endseq"]) == [[1, 2]]
