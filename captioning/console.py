@@ -373,6 +373,9 @@ def _import_keras() -> ModuleType:
     Keras and TensorFlow would load scikit-learn, SciPy and Matplotlib for wrappers, plots and
     sparse matrices that no script uses (Keras's own stay without them for as long as the process
     lives); and a third of a million objects would be searched for garbage, again and again.
+
+    Raises:
+        ModuleNotFoundError, ValueError: if there is no backend of the name that is configured.
     """
     if "keras" in sys.modules:
         return sys.modules["keras"]

@@ -16,12 +16,23 @@ if keras.backend.backend() == "tensorflow":
         """Goes before an Adam of Keras: the same formula, up to the rounding of 1 - beta."""
 
         def apply(self, grads, trainable_variables=None):
-            """Update the variables; a gradient may be the `IndexedSlices` of an embedding."""
+            """Update the variables once.
+
+            Args:
+                grads: of each variable's shape, None for one that is not updated; that of an
+                    embedding may be the `IndexedSlices` of the rows read, some of them repeated.
+                trainable_variables: in the same order; None for those of `build`.
+            """
             whole = [None if grad is None else tf.convert_to_tensor(grad) for grad in grads]
             return super().apply(whole, trainable_variables)
 
         def update_step(self, gradient, variable, learning_rate):
-            """Change a variable, and the two averages of its gradient, in place."""
+            """Change a variable, and the two averages of its gradient, in place.
+
+            Args:
+                gradient: a float tensor of the variable's shape.
+                learning_rate: a scalar.
+            """
             if self.amsgrad:
                 super().update_step(gradient, variable, learning_rate)
                 return
