@@ -1,14 +1,16 @@
 """Flickr8k on disk: the published and the Kaggle layout, and the train/dev/test split lists."""
 
+import contextlib
 import dataclasses
+import functools
 import os
 import random
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
-from captioning import files, text
+from captioning import caption_files, files, images, text
 from captioning.errors import CaptioningError, printable
-from captioning.images import image_id
+from captioning.ids import ImageIds, among
 
 SPLITS = ("train", "dev", "test")
 
@@ -45,6 +47,30 @@ class Dataset:
             f"{self.folder.resolve()}, found neither; name the folder that holds them with "
             "--dataset",
         )
+
+    @functools.cached_property
+    def pictures(self) -> list[Path]:
+        """The files of the image folder; none where there is no such folder yet."""
+        with contextlib.suppress(CaptioningError):
+            return images.list_files(self.image_folder)
+        return []
+
+    @functools.cached_property
+    def parsed(self) -> caption_files.Captions:
+        """The caption file; `CaptioningError` if there is none, or no caption in it."""
+        return caption_files.parse_captions(self.caption_file, self.pictures)
+
+    @property
+    def captions(self) -> Mapping[str, list[str]]:
+        """Image id → raw captions, images and captions in file order."""
+        return self.parsed.captions
+
+    @functools.cached_property
+    def image_ids(self) -> ImageIds:
+        """The ids of the pictures, also of those that captions alone tell of."""
+        with contextlib.suppress(CaptioningError):
+            return self.parsed.image_ids
+        return ImageIds(self.pictures)
 
 
 def _first_existing(candidates: Iterable[Path], complaint: str) -> Path:
@@ -92,12 +118,17 @@ class Splits:
         return sentences
 
 
-def splits(dataset: Dataset, workdir: str | os.PathLike, seed: int = 0) -> Splits:
+def splits(
+    dataset: Dataset, workdir: str | os.PathLike, seed: int = 0, known: Collection[str] = ()
+) -> Splits:
     """The published lists of the dataset, else the work folder's, else a seeded new draw.
 
     A new draw is 6000/1000/1000 of the images with captions, scaled to their number, and is
     written into the work folder under the published names, so that every script sees the same.
     A draw that was interrupted is completed.
+
+    Args:
+        known: the ids of the dataset, where they are known: see `read_split`.
 
     Raises:
         CaptioningError: when some lists of a folder exist and others do not, or too few images
@@ -108,7 +139,8 @@ def splits(dataset: Dataset, workdir: str | os.PathLike, seed: int = 0) -> Split
         paths = {split: folder / split_file_name(split) for split in SPLITS}
         found = {split: path for split, path in paths.items() if path.exists()}
         if len(found) == len(SPLITS):
-            return Splits({split: read_split(path) for split, path in found.items()}, folder, False)
+            ids = {split: read_split(path, known) for split, path in found.items()}
+            return Splits(ids, folder, False)
         if found and not _is_begun_draw(found, dataset, seed):
             missing = ", ".join(paths[split].name for split in SPLITS if split not in found)
             raise CaptioningError(
@@ -122,7 +154,7 @@ def splits(dataset: Dataset, workdir: str | os.PathLike, seed: int = 0) -> Split
 
 
 def _draw(dataset: Dataset, seed: int) -> dict[str, list[str]]:
-    captions, _ = text.parse_captions(dataset.caption_file)
+    captions = dataset.captions
     if len(captions) < len(SPLITS):
         raise CaptioningError(
             f"expected captions of at least 3 images in {dataset.caption_file}, to draw train, dev "
@@ -134,7 +166,7 @@ def _draw(dataset: Dataset, seed: int) -> dict[str, list[str]]:
 def _is_begun_draw(begun: dict[str, Path], dataset: Dataset, seed: int) -> bool:
     """Whether the lists there are those of this very draw, which was interrupted."""
     ids = _draw(dataset, seed)
-    return all(read_split(path) == ids[split] for split, path in begun.items())
+    return all(read_split(path, ids[split]) == ids[split] for split, path in begun.items())
 
 
 def draw_splits(ids: Iterable[str], seed: int) -> dict[str, list[str]]:
@@ -149,8 +181,11 @@ def draw_splits(ids: Iterable[str], seed: int) -> dict[str, list[str]]:
     }
 
 
-def read_split(path: str | os.PathLike) -> list[str]:
+def read_split(path: str | os.PathLike, known: Collection[str] = ()) -> list[str]:
     """Image ids of a split list: one file name a line, with or without extension.
+
+    Args:
+        known: ids of the dataset; a line that is one of them as a whole name means that one.
 
     Raises:
         CaptioningError: for a missing, empty or non-UTF-8 file, or a line that is no image's name.
@@ -158,7 +193,7 @@ def read_split(path: str | os.PathLike) -> list[str]:
     ids = {}
     for number, line in enumerate(text.read_text(path).split("\n"), start=1):
         if line := line.strip():
-            ids[image_id(line)] = None
+            ids[among(line, known)] = None
             if "" in ids:
                 raise CaptioningError(
                     f"{path}, line {number}: expected an image's name, found {printable(line)!r}; "

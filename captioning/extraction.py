@@ -4,7 +4,7 @@ import contextlib
 import json
 import shutil
 import zipfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,12 +12,14 @@ import numpy as np
 
 from captioning import console, files, images
 from captioning.errors import CaptioningError
+from captioning.ids import ImageIds, is_picture_name
 
 if TYPE_CHECKING:  # the encoder is given: no need to load Keras for it
     from captioning.encoders import Encoder
 
 PARTIAL = "features.partial"  # a folder of finished pieces, removed when all is done
 _PIECE = 16  # batches a piece
+_TAKEN = "has the id of {}, which comes first"
 
 
 def extract(
@@ -25,60 +27,100 @@ def extract(
     paths: Sequence[Path],
     batch_size: int,
     workdir: Path,
-    strict: bool = False,
+    strict: bool,
+    image_ids: ImageIds,
 ) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """Features of every readable image.
+
+    An id belongs to the first of its files that can be read as a picture. Other files beside it
+    that are none (`red.caption` beside `red.jpg`) are counted and otherwise ignored.
 
     Finished pieces are kept in `workdir/features.partial`; an interrupted run with the same
     encoder goes on from them. The caller removes them by `forget` once the features are saved.
 
+    Args:
+        image_ids: of the files' names.
+
     Returns:
         features: image id → float32 (1, D), in the order of `paths`.
-        skipped: file name → reason, of unreadable files and of files whose id was taken.
+        skipped: file name → reason, of unreadable files and of pictures whose id was taken.
 
     Raises:
         CaptioningError: when no image could be read, or, with `strict`, at the first file that
             cannot be used.
     """
-    unique, repeated = _by_id(paths)
-    if strict and repeated:
-        raise images.refusal(*next(iter(repeated.items())))
-    skipped = {path.name: reason for path, reason in repeated.items()}
+    if image_ids.notice:
+        console.note(image_ids.notice)
+    waiting = image_ids.group(paths)
+    if strict:
+        for first, *others in waiting.values():
+            if taken := [path for path in others if is_picture_name(path)]:
+                raise images.refusal(taken[0], _TAKEN.format(first.name))
     pieces = _Pieces(workdir / PARTIAL, encoder.record)
     known = pieces.read()
-    marks = {path: _fingerprint(path) for path in unique.values()}  # before they are read
-    todo = [path for path, mark in marks.items() if mark not in known]
-    if known:
-        console.note(f"going on from {len(unique) - len(todo)} images already done")
-    with console.Progress(len(todo), "features") as progress:
-        for batch in images.batches(todo, encoder.size, batch_size, strict=strict):
-            if batch.paths:
-                known |= pieces.add(
-                    [marks[path] for path in batch.paths], encoder.extract(batch.pixels, batch_size)
-                )
-            for path, reason in batch.unreadable.items():
-                skipped[path.name] = reason
-            progress.update(len(batch.paths) + len(batch.unreadable))
+    chosen: dict[str, tuple[Path, str]] = {}  # id → its picture, and the mark of its features
+    unreadable: dict[Path, str] = {}
+    while waiting:
+        firsts = {files_of[0]: key for key, files_of in waiting.items()}
+        marks = {path: _fingerprint(path) for path in firsts}  # before they are read
+        todo = [path for path, mark in marks.items() if mark not in known]
+        if known and not chosen and len(todo) < len(firsts):
+            console.note(f"going on from {len(firsts) - len(todo)} images already done")
+        with console.Progress(len(todo), "features") as progress:
+            for batch in images.batches(todo, encoder.size, batch_size, strict=strict):
+                if batch.paths:
+                    known |= pieces.add(
+                        [marks[path] for path in batch.paths],
+                        encoder.extract(batch.pixels, batch_size),
+                    )
+                unreadable |= batch.unreadable
+                progress.update(len(batch.paths) + len(batch.unreadable))
+        found = {key: path for path, key in firsts.items() if marks[path] in known}
+        chosen |= {key: (path, marks[path]) for key, path in found.items()}
+        waiting = {
+            key: files_of[1:]
+            for key, files_of in waiting.items()
+            if key not in found and len(files_of) > 1
+        }
     pieces.flush()
-    features = {key: known[marks[path]] for key, path in unique.items() if marks[path] in known}
-    if not features:
+    if not chosen:
         where = paths[0].parent if paths else "the folder"
         raise CaptioningError(f"expected images in {where}, found none that can be read")
-    return features, skipped
+    skipped = _skipped(paths, image_ids, chosen, unreadable)
+    if strict and skipped:
+        raise images.refusal(*next(iter(skipped.items())))
+    order = dict.fromkeys(map(image_ids, paths))
+    features = {key: known[chosen[key][1]] for key in order if key in chosen}
+    return features, {path.name: reason for path, reason in skipped.items()}
+
+
+def _skipped(
+    paths: Sequence[Path],
+    image_ids: ImageIds,
+    chosen: Mapping[str, tuple[Path, str]],
+    unreadable: Mapping[Path, str],
+) -> dict[Path, str]:
+    """The pictures without features of their own, and why; files beside a picture are counted."""
+    skipped, beside = {}, []
+    for path in paths:
+        taken, _ = chosen.get(image_ids(path), (None, None))
+        if taken == path:
+            continue
+        if taken and not is_picture_name(path) and not images.is_picture(path):
+            beside.append(path.name)
+        else:
+            skipped[path] = unreadable.get(path) or _TAKEN.format(taken.name)
+    if beside:
+        more = ", …" if len(beside) > 1 else ""
+        console.note(
+            f"{len(beside)} files beside pictures of the same name are none ({beside[0]}{more})"
+        )
+    return skipped
 
 
 def forget(workdir: Path) -> None:
     """Remove the finished pieces."""
     shutil.rmtree(workdir / PARTIAL, ignore_errors=True)
-
-
-def _by_id(paths: Iterable[Path]) -> tuple[dict[str, Path], dict[Path, str]]:
-    unique, repeated = {}, {}
-    for path in paths:
-        first = unique.setdefault(images.image_id(path), path)
-        if first is not path:
-            repeated[path] = f"has the id of {first.name}, which comes first"
-    return unique, repeated
 
 
 def _fingerprint(path: Path) -> str:

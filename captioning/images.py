@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from captioning import console
 from captioning.errors import CaptioningError, printable
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".webp", ".tif")
@@ -34,23 +35,35 @@ def check_suffix(output: Path) -> None:
         )
 
 
-def image_id(path: str | os.PathLike) -> str:
-    """File name up to the first dot, as the reference keys its features and captions."""
-    return os.path.basename(os.fspath(path)).split(".")[0]
-
-
 def list_files(folder: str | os.PathLike) -> list[Path]:
     """Everything visible in a folder, sorted by name, whatever its extension.
 
     Folders too: `load_rgb` tells why they are of no use, so that nothing is left out in silence.
+    Where there is nothing but one folder, as archives often unpack, what that one holds.
+
+    Raises:
+        CaptioningError: if there is no such folder, or several folders and nothing else.
     """
     try:
-        names = sorted(os.listdir(folder))
+        paths = _visible(folder)
+        while len(paths) == 1 and paths[0].is_dir():
+            console.note(f"the files of {folder} are in {paths[0]}")
+            folder, paths = paths[0], _visible(paths[0])
     except OSError as error:
         raise CaptioningError(
             f"expected a folder of images at {folder}, found none ({error.strerror.lower()})"
         ) from None
-    return [Path(folder, name) for name in names if not name.startswith(".")]
+    if paths and all(path.is_dir() for path in paths):
+        holding = max(paths, key=lambda path: len(_visible(path)))
+        raise CaptioningError(
+            f"expected images in {folder}, found none there but {len(paths)} folders, such as "
+            f"{holding.name} with {len(_visible(holding))} files; move all images into one folder"
+        )
+    return paths
+
+
+def _visible(folder: str | os.PathLike) -> list[Path]:
+    return [Path(folder, n) for n in sorted(os.listdir(folder)) if not n.startswith(".")]
 
 
 def load_rgb(path: str | os.PathLike, at_least: int | None = None) -> Image.Image:
@@ -88,6 +101,15 @@ def load_rgb(path: str | os.PathLike, at_least: int | None = None) -> Image.Imag
         raise UnreadableImage(error.strerror or str(error)) from None
     except Exception as error:  # decoders raise almost anything on damaged files
         raise UnreadableImage(f"damaged ({type(error).__name__}: {error})") from None
+
+
+def is_picture(path: str | os.PathLike) -> bool:
+    """Whether a file begins as one of a format that Pillow knows; the rest of it is not read."""
+    try:
+        with Image.open(path):
+            return True
+    except Exception:  # decoders raise almost anything
+        return False
 
 
 def _why_unidentified(path: str | os.PathLike) -> str:

@@ -1,31 +1,168 @@
-"""Caption text: reading caption files, cleaning, and the descriptions that training reads."""
+"""Caption text: cleaning it, and the descriptions that training reads."""
 
 import collections
-import csv
 import os
-import re
 import string
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from captioning.errors import CaptioningError, printable
-from captioning.images import image_id
 
 START, END = "startseq", "endseq"
 
-# Which of an image's captions: name.jpg#0, and in one place of Flickr8k name.jpg.1#0.
-_NUMBER = re.compile(r"(\.\d+)?#\d+$")
-_DELETE_PUNCTUATION = str.maketrans("", "", string.punctuation)
+_HYPHENS = "-\u2010\u2011"  # deleted, as the reference does; longer dashes stand between words
+_JOINERS = "\u200c\u200d"  # part of words of Persian and of Indian languages
+_ZERO_WIDTH_SPACE = "\u200b"
+# First and last letters of scripts that are written without spaces between words.
+_IDEOGRAPHS = (
+    ("\u3005", "\u3007"), ("\u3040", "\u30ff"), ("\u31f0", "\u31ff"), ("\u3400", "\u4dbf"),
+    ("\u4e00", "\u9fff"), ("\uf900", "\ufaff"), ("\U00020000", "\U0003ffff"),
+)  # fmt: skip
+_HANGUL = (("\uac00", "\ud7a3"),)
+_THAI_AND_ALIKE = (("\u0e00", "\u0eff"), ("\u1000", "\u109f"), ("\u1780", "\u17ff"))
+_LONGEST_WORDS = 4  # letters; where words of such a script are longer on average, they are none
 
 
-def clean(caption: str) -> str:
+class _Letters(dict):
+    """For `str.translate`: what is deleted and what stands between words, found as it comes."""
+
+    def __missing__(self, point: int) -> str | None:
+        letter = chr(point)
+        category = unicodedata.category(letter)
+        if letter in string.punctuation or letter in _HYPHENS:
+            result = None
+        elif category == "Pd" or letter == _ZERO_WIDTH_SPACE:
+            result = " "
+        elif category[0] == "P" or (category == "Cf" and letter not in _JOINERS):
+            result = None
+        else:
+            result = letter
+        self[point] = result
+        return result
+
+
+_LETTERS = _Letters()
+
+
+class Dropped:
+    """Words that cleaning left out: how many, by which rule, and which.
+
+    Attributes:
+        words: rule → word as it was written → how often.
+    """
+
+    def __init__(self):
+        self.words: dict[str, collections.Counter] = collections.defaultdict(collections.Counter)
+
+    @property
+    def notice(self) -> str:
+        """One sentence with the count and the three most frequent words of each rule."""
+        parts = []
+        for rule, words in sorted(self.words.items()):
+            examples = ", ".join(printable(word) for word, _ in words.most_common(3))
+            parts.append(f"{words.total():,} {rule} ({examples})")
+        return f"words dropped: {'; '.join(parts) or 'none'}"
+
+
+def clean(caption: str, dropped: Dropped | None = None, by_character: bool = False) -> str:
     """Lower-case words of letters, two or more: 'A dog, running!' → 'dog running'.
 
     The reference's order: split on white space, lower-case, delete punctuation, drop words of
-    one character, drop words that are not alphabetic.
+    one character, drop words that are not alphabetic. Beyond ASCII, text is NFC; punctuation is
+    Unicode's, with dashes between words; marks such as vowel signs are parts of letters; a word
+    of a single character counts in scripts that have such (Chinese, Japanese, Korean, Thai). The
+    markers `startseq` and `endseq` are no words of captions.
+
+    Args:
+        dropped: counts the words that are left out.
+        by_character: cut scripts without spaces between words into characters.
     """
-    words = (word.lower().translate(_DELETE_PUNCTUATION) for word in caption.split())
-    return " ".join(word for word in words if len(word) > 1 and word.isalpha())
+    if not caption.isascii():  # İ is i with a dot that no other i has
+        caption = unicodedata.normalize("NFC", caption.replace("İ", "i"))
+    words = []
+    for written in caption.split():
+        for word in written.lower().translate(_LETTERS).split():
+            for part in _characters(word) if by_character else (word.strip(_JOINERS),):
+                if rule := _fault(part):
+                    if dropped is not None:
+                        dropped.words[rule][written] += 1
+                elif part:
+                    words.append(part)
+    return " ".join(words)
+
+
+def _fault(word: str) -> str | None:
+    """The rule by which a word without punctuation is dropped."""
+    if not word:
+        return None
+    if word.isascii():  # nearly all, and fast
+        letters = word.isalpha()
+    else:
+        letters = any(map(str.isalpha, word)) and all(
+            c.isalpha() or c in _JOINERS or unicodedata.category(c)[0] == "M" for c in word
+        )
+    if not letters:
+        return "with digits or signs"
+    if len(word) == 1 and not (_is_unspaced(word) or _is_of(word, *_HANGUL)):
+        return "of one letter"
+    return "of the markers of start and end" if word in (START, END) else None
+
+
+def _is_of(letter: str, *ranges: tuple[str, str]) -> bool:
+    return any(first <= letter <= last for first, last in ranges)
+
+
+def _is_unspaced(letter: str) -> bool:
+    return letter > "\u0dff" and _is_of(letter, *_IDEOGRAPHS, *_THAI_AND_ALIKE)
+
+
+def _characters(word: str) -> list[str]:
+    """'狗在run' → ['狗', '在', 'run']: letters of unspaced scripts, each with its marks."""
+    parts, open_ = [], False  # whether the next letter may continue the last part
+    for letter in word:
+        if parts and unicodedata.category(letter)[0] == "M":
+            parts[-1] += letter
+        elif _is_unspaced(letter) or not open_:
+            parts.append(letter)
+            open_ = not _is_unspaced(letter)
+        else:
+            parts[-1] += letter
+    return parts
+
+
+def is_unsegmented(captions: Iterable[str]) -> bool:
+    """Whether captions of a script without spaces between words have none there either."""
+    letters = words = alone = count = 0
+    for caption in captions:
+        if caption.isascii():
+            continue
+        found = [n for word in caption.split() if (n := sum(map(_is_unspaced, word)))]
+        letters, words = letters + sum(found), words + len(found)
+        count, alone = count + bool(found), alone + (len(found) == 1)
+    return bool(words) and (letters / words > _LONGEST_WORDS or alone > 0.9 * count)
+
+
+def clean_all(captions: Mapping[str, Sequence[str]]) -> tuple[dict[str, list[str]], list[str]]:
+    """Clean the raw captions of a dataset.
+
+    Returns:
+        descriptions: image id → cleaned captions, possibly empty ones.
+        notices: sentences on what was dropped, and on words that had to be guessed.
+    """
+    dropped = Dropped()
+    by_character = is_unsegmented(caption for group in captions.values() for caption in group)
+    descriptions = {
+        key: [clean(caption, dropped, by_character) for caption in group]
+        for key, group in captions.items()
+    }
+    notices = [dropped.notice]
+    if by_character:
+        notices.append(
+            "the captions have no spaces between words, so that each character counts as a word; "
+            "put spaces between the words, as a segmenter does, for better captions"
+        )
+    return descriptions, notices
 
 
 def wrap(caption: str) -> str:
@@ -64,86 +201,20 @@ def read_text(path: str | os.PathLike) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-def parse_captions(path: str | os.PathLike) -> tuple[dict[str, list[str]], list[str]]:
-    """Read a caption file: the published `name.jpg#0<TAB>caption` or Kaggle's `image,caption`.
-
-    Returns:
-        captions: image id → raw captions, images and captions in file order.
-        complaints: one sentence per line that could not be used.
-
-    Raises:
-        CaptioningError: when the file holds no caption at all.
-    """
-    text = read_text(path)
-    rows = _kaggle_rows(text) if _is_kaggle(text) else _published_rows(text)
-    captions, complaints = {}, []
-    names, labels = {}, {}  # image id → file name, `name.jpg#0` → line: where first seen
-
-    def complain(sentence: str) -> None:
-        complaints.append(f"{path}, line {line}: {sentence}")
-
-    for line, label, caption in rows:
-        name = _NUMBER.sub("", label)
-        shown = repr(printable(name))
-        key = image_id(name)
-        if not key or not caption:
-            complain("expected an image name and a caption; ignored")
-        elif key.split() != [key]:
-            complain(f"expected an image name without spaces, found {shown}; ignored")
-        else:
-            captions.setdefault(key, []).append(caption)
-            if names.setdefault(key, name) != name:
-                first = printable(names[key])
-                complain(f"{shown} has the id of {first!r}, whose captions are added to")
-            if label != name and labels.setdefault(label, line) != line:
-                complain(
-                    f"{printable(label)!r} stands on line {labels[label]} already; both are kept"
-                )
-    if not captions:
-        raise CaptioningError(
-            f"{path}: expected lines `name.jpg#0<TAB>caption` or `image,caption`, found none"
-        )
-    return captions, complaints
-
-
-def cleaned(path: str | os.PathLike) -> dict[str, list[str]]:
-    """Image id → cleaned captions of a caption file, as `parse_captions` reads it."""
-    captions, _ = parse_captions(path)
-    return {key: list(map(clean, group)) for key, group in captions.items()}
-
-
-def _is_kaggle(text: str) -> bool:
-    return text.partition("\n")[0].strip().lower() == "image,caption"
-
-
-def _kaggle_rows(text: str) -> Iterable[tuple[int, str, str]]:
-    for line, row in enumerate(text.split("\n")[1:], start=2):
-        if row.strip():  # each line by itself: a quote left open must not swallow the rest
-            try:
-                name, *caption = next(csv.reader([row]))
-            except csv.Error:  # a field beyond any caption's length
-                name, caption = "", []
-            # an unquoted comma inside a caption makes more than two fields
-            yield line, name.strip(), ",".join(caption).strip()
-
-
-def _published_rows(text: str) -> Iterable[tuple[int, str, str]]:
-    for line, row in enumerate(text.split("\n"), start=1):
-        if row.strip():
-            name, _, caption = row.partition("\t") if "\t" in row else row.partition(" ")
-            yield line, name.strip(), caption.strip()
-
-
-def format_descriptions(captions: Mapping[str, Iterable[str]]) -> str:
+def format_descriptions(descriptions: Mapping[str, Iterable[str]]) -> str:
     """Cleaned captions as `descriptions.txt`: `id word word …`, no newline at the end."""
-    return "\n".join(f"{key} {clean(text)}" for key, texts in captions.items() for text in texts)
+    return "\n".join(f"{key} {text}" for key, texts in descriptions.items() for text in texts)
 
 
 def parse_descriptions(text: str) -> dict[str, list[str]]:
-    """The reverse of `format_descriptions`: image id → cleaned captions, possibly empty ones."""
+    """The reverse of `format_descriptions`: image id → cleaned captions, possibly empty ones.
+
+    The markers that other programs write round each caption are left out; `wrap` adds them.
+    """
     descriptions = {}
     for line in text.split("\n"):
         key, _, caption = line.strip().partition(" ")
         if key:
-            descriptions.setdefault(key, []).append(caption.strip())
+            words = (word for word in caption.split() if word not in (START, END))
+            descriptions.setdefault(key, []).append(" ".join(words))
     return descriptions

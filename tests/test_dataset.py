@@ -1,8 +1,10 @@
 """Layouts and splits."""
 
+import unicodedata
+
 import pytest
 
-from captioning import dataset, text
+from captioning import dataset
 from captioning.errors import CaptioningError
 
 
@@ -109,5 +111,23 @@ def test_missing_folders_are_named(tmp_path):
 def test_flickr8k_splits(flickr8k):
     splits = dataset.splits(dataset.Dataset(flickr8k), flickr8k)
     assert [len(splits.ids[split]) for split in dataset.SPLITS] == [6000, 1000, 1000]
-    captions, _ = text.parse_captions(dataset.Dataset(flickr8k).caption_file)
-    assert set().union(*splits.ids.values()) <= captions.keys()
+    assert set().union(*splits.ids.values()) <= dataset.Dataset(flickr8k).captions.keys()
+
+
+def test_captions_pictures_and_lists_mean_the_same_picture(tmp_path):
+    """Names of Windows, of macOS, with spaces, and alike up to the first dot."""
+    (tmp_path / "Images").mkdir()
+    decomposed = unicodedata.normalize("NFD", "café.jpg")
+    for name in ("walk.0001.jpg", "walk.0002.jpg", decomposed, "my dog.jpg", r"Images\x.jpg"):
+        (tmp_path / "Images" / name).touch()
+    names = ["walk.0001.jpg", "walk.0002.jpg", "café.jpg", "my dog.jpg", r"Images\x.jpg"]
+    rows = [f"{name},A picture" for name in names]
+    (tmp_path / "captions.txt").write_text("\n".join(["image,caption", *rows]))
+    for split, group in (("train", names[:3]), ("dev", names[3:4]), ("test", names[4:])):
+        (tmp_path / dataset.split_file_name(split)).write_text("\n".join(group))
+    source = dataset.Dataset(tmp_path)
+    ids = ["walk.0001", "walk.0002", "café", "my_dog", "x"]
+    assert list(source.captions) == ids
+    assert set(map(source.image_ids, source.pictures)) == set(ids)
+    splits = dataset.splits(source, tmp_path, known=source.captions)
+    assert [key for split in dataset.SPLITS for key in splits.ids[split]] == ids

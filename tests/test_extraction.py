@@ -8,6 +8,7 @@ from PIL import Image
 
 from captioning import extraction, images
 from captioning.errors import CaptioningError
+from captioning.ids import ImageIds
 
 
 class MeanColour:
@@ -33,7 +34,8 @@ def folder(tmp_path):
 def extract(folder, encoder=None, batch_size=2, strict=False):
     encoder = encoder or MeanColour()
     workdir = folder.parent / "work"
-    return extraction.extract(encoder, images.list_files(folder), batch_size, workdir, strict)
+    paths = images.list_files(folder)
+    return extraction.extract(encoder, paths, batch_size, workdir, strict, ImageIds(paths))
 
 
 def test_every_image_whatever_its_extension(folder):
@@ -48,16 +50,16 @@ def test_every_image_whatever_its_extension(folder):
 def test_broken_and_duplicate_files_cost_only_themselves(folder):
     (folder / "03.png").write_bytes((folder / "03.png").read_bytes()[:40])
     (folder / "04.png").write_bytes(b"")
-    (folder / "05.txt").write_text("notes")
+    (folder / "notes.txt").write_text("notes")
     (folder / "06.jpg").write_bytes((folder / "08.png").read_bytes())
     (folder / ".hidden").write_text("x")
     (folder / "folder").mkdir()
     features, skipped = extract(folder)
     assert skipped["04.png"] == "an empty file"
-    assert skipped["05.txt"] == "has the id of 05.png, which comes first"
+    assert skipped["notes.txt"] == "not an image"
     assert skipped["06.png"] == "has the id of 06.jpg, which comes first"
     assert skipped["folder"] == "a directory"
-    assert skipped.keys() == {"03.png", "04.png", "05.txt", "06.png", "folder"}
+    assert skipped.keys() == {"03.png", "04.png", "notes.txt", "06.png", "folder"}
     assert len(features) == 48
     np.testing.assert_array_equal(features["06"], features["08"])
 
@@ -66,9 +68,42 @@ def test_strict_stops_at_the_first(folder):
     (folder / "03.png").write_bytes(b"")
     with pytest.raises(CaptioningError, match=r"03\.png: an empty file; --strict stops here"):
         extract(folder, strict=True)
-    (folder / "49.txt").write_text("notes")
-    with pytest.raises(CaptioningError, match=r"49\.txt: has the id of 49\.png"):
+    (folder / "49.webp").write_bytes((folder / "48.png").read_bytes())
+    with pytest.raises(CaptioningError, match=r"49\.webp: has the id of 49\.png"):
         extract(folder, strict=True)
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_files_beside_pictures_are_none(folder, capsys, strict):
+    whole, _ = extract(folder)
+    extraction.forget(folder.parent / "work")
+    for i in range(50):  # sorted before the picture, and behind it
+        (folder / f"{i:02d}.{'caption' if i % 2 else 'txt'}").write_text("A dog")
+    features, skipped = extract(folder, strict=strict)
+    assert skipped == {}
+    assert list(features) == list(whole)
+    assert all((features[key] == whole[key]).all() for key in whole)
+    assert "50 files beside pictures of the same name are none" in capsys.readouterr().err
+
+
+def test_an_id_belongs_to_the_first_file_that_is_a_picture(folder):
+    (folder / "03.jpg").write_bytes(b"\xff\xd8 half a picture")
+    (folder / "04.bin").write_bytes((folder / "05.png").read_bytes())  # a picture all the same
+    features, skipped = extract(folder)
+    np.testing.assert_array_equal(features["03"], [[3, 6, 9]])
+    np.testing.assert_array_equal(features["04"], [[4, 8, 12]])
+    assert skipped == {
+        "03.jpg": "not an image", "04.bin": "has the id of 04.png, which comes first",
+    }  # fmt: skip
+
+
+def test_names_alike_up_to_the_first_dot_are_told_apart(folder, capsys):
+    for i in range(50):
+        (folder / f"{i:02d}.png").rename(folder / (f"walk.{i:04d}.png" if i else "start.0.png"))
+    features, skipped = extract(folder)
+    assert list(features) == ["start", *(f"walk.{i:04d}" for i in range(1, 50))]
+    assert skipped == {}
+    assert capsys.readouterr().err.count("49 pictures share what stands before the first dot") == 1
 
 
 def test_a_damaged_piece_is_done_again(folder):

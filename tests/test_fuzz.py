@@ -14,7 +14,7 @@ from PIL import Image
 from test_captioner import ENCODER, write_keras_2
 from test_pickles import EXAMPLES, assert_one_sentence, mutated, nothing_runs, write
 
-from captioning import captioner, dataset, images, text
+from captioning import caption_files, captioner, dataset, images, text
 from captioning.captioner import Captioner
 from captioning.errors import CaptioningError
 
@@ -41,12 +41,12 @@ def complaint_or(function, path):
 @settings(max_examples=2 * EXAMPLES, deadline=None)
 def test_any_bytes_are_captions_or_a_sentence(tmp_path_factory, data):
     path = write(tmp_path_factory.getbasetemp() / "captions.txt", data)
-    if found := complaint_or(text.parse_captions, path):
-        captions, complaints = found
+    if found := complaint_or(caption_files.parse_captions, path):
+        captions, complaints, _ = found
         for complaint in complaints:
             assert_one_sentence(complaint, path)
-        cleaned = {key: list(map(text.clean, group)) for key, group in captions.items()}
-        assert text.parse_descriptions(text.format_descriptions(captions)) == cleaned
+        cleaned, _ = text.clean_all(captions)
+        assert text.parse_descriptions(text.format_descriptions(cleaned)) == cleaned
 
 
 @given(data=st.one_of(mutated(CAPTION_FILES), texts))

@@ -171,10 +171,6 @@ def test_resizing_is_pillows_bilinear_without_crop(photographs, tmp_path):
     np.testing.assert_array_equal(images.load_array(path, 224), expected)
 
 
-def test_ids_end_at_the_first_dot():
-    assert images.image_id("folder/2258277193_586949ec62.jpg.1") == "2258277193_586949ec62"
-
-
 def test_listing_is_sorted_and_leaves_out_hidden_files(tmp_path):
     for name in ("b.jpg", "a.weird", ".hidden.jpg"):
         (tmp_path / name).touch()
@@ -182,6 +178,23 @@ def test_listing_is_sorted_and_leaves_out_hidden_files(tmp_path):
     assert [path.name for path in images.list_files(tmp_path)] == ["a.weird", "b.jpg", "folder"]
     with pytest.raises(images.CaptioningError, match="expected a folder"):
         images.list_files(tmp_path / "none")
+
+
+def test_pictures_one_folder_deeper_are_found(tmp_path, capsys):
+    """As archives unpack: Images/Images/a.jpg."""
+    deeper = tmp_path / "Images" / "Images"
+    deeper.mkdir(parents=True)
+    (deeper / "a.jpg").touch()
+    assert images.list_files(tmp_path) == [deeper / "a.jpg"]
+    assert f"are in {deeper}" in capsys.readouterr().err
+
+
+def test_pictures_in_several_folders_are_told(tmp_path):
+    for name in ("dogs/a.jpg", "dogs/b.jpg", "cats/a.jpg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    with pytest.raises(images.CaptioningError, match="2 folders, such as dogs with 2 files; move"):
+        images.list_files(tmp_path)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such file names")

@@ -44,8 +44,7 @@ def one_human_against_the_others(folder, split):
     from captioning import dataset
 
     source = dataset.Dataset(folder)
-    captions, _ = text.parse_captions(source.caption_file)
-    described = text.parse_descriptions(text.format_descriptions(captions))
+    described, _ = text.clean_all(source.captions)
     ids = dataset.splits(source, folder).ids[split]
     humans = {key: [*described[key][0].split(), "endseq"] for key in ids}
     return humans, {key: described[key][1:] for key in ids}

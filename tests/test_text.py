@@ -1,11 +1,11 @@
-"""Cleaning and reading captions."""
+"""Cleaning captions, and the descriptions that they become."""
 
 import hashlib
+import unicodedata
 
 import pytest
 
 from captioning import dataset, text
-from captioning.errors import CaptioningError
 
 
 @pytest.mark.parametrize(
@@ -16,6 +16,20 @@ from captioning.errors import CaptioningError
         ("3 men in 2nd place", "men in place"),  # words with digits are not alphabetic
         ("I - a x .", ""),
         ("Café naïve", "café naïve"),
+        # beyond ASCII the same rules
+        ("एक कुत्ता दौड़ता है।", "एक कुत्ता दौड़ता है"),  # vowel signs are parts of letters
+        ("A “red” ball…", "red ball"),
+        ("İki köpek", "iki köpek"),
+        (unicodedata.normalize("NFD", "um cão é"), "um cão"),
+        ("كَلْبٌ يَجْرِي، وقطة", "كَلْبٌ يَجْرِي وقطة"),
+        ("dogs—one big", "dogs one big"),
+        ("t\u2011shirt, soft\u00adhyphen", "tshirt softhyphen"),
+        ("two\u200bwords \ufeffdog", "two words dog"),
+        ("سگ می\u200cدود", "سگ می\u200cدود"),  # within a word of Persian
+        ("一 只 狗 跑 。", "一 只 狗 跑"),  # words of one character
+        ("개 한 마리", "개 한 마리"),
+        ("A endseq dog startseq", "dog"),
+        ("5 € 🐕 dogs", "dogs"),
     ],
 )
 def test_cleaning_follows_the_references_order(caption, cleaned):
@@ -23,93 +37,48 @@ def test_cleaning_follows_the_references_order(caption, cleaned):
 
 
 def test_flickr8k_descriptions_are_the_published_ones(flickr8k):
-    captions, complaints = text.parse_captions(dataset.Dataset(flickr8k).caption_file)
-    descriptions = text.format_descriptions(captions)
+    captions, complaints, _ = dataset.Dataset(flickr8k).parsed
+    cleaned, notices = text.clean_all(captions)
+    descriptions = text.format_descriptions(cleaned)
     assert complaints == []
     assert (len(captions), sum(map(len, captions.values()))) == (8092, 40460)
     assert hashlib.md5(descriptions.encode()).hexdigest() == "f3ddfe1a46c71b2fe3b9f3e4d6ec927b"
     words = {word for line in descriptions.split("\n") for word in line.split()[1:]}
     assert len(words) == 8763
+    assert notices == [
+        "words dropped: 63,428 of one letter (a, A, 's); 179 with digits or signs (2, 5, 3)"
+    ]
 
 
-def test_both_layouts_give_the_same_captions(tmp_path):
-    published, kaggle = tmp_path / "Flickr8k.token.txt", tmp_path / "captions.txt"
-    published.write_text('a.jpg#0\tA dog , a "cat" .\na.jpg#1\tRun !\nb.jpg#0\tSea\n')
-    kaggle.write_text('image,caption\na.jpg,"A dog , a ""cat"" ."\na.jpg,Run !\nb.jpg,Sea\n')
-    expected = {"a": ['A dog , a "cat" .', "Run !"], "b": ["Sea"]}
-    assert text.parse_captions(published) == (expected, [])
-    assert text.parse_captions(kaggle) == (expected, [])
-
-
-def test_kaggle_commas_without_quotes_belong_to_the_caption(tmp_path):
-    path = tmp_path / "captions.txt"
-    path.write_text("image,caption\na.jpg,A dog , a cat .\n")
-    assert text.parse_captions(path)[0] == {"a": ["A dog , a cat ."]}
-
-
-def test_byte_order_mark_windows_line_ends_and_blank_lines(tmp_path):
-    path = tmp_path / "captions.txt"
-    path.write_bytes(b"\xef\xbb\xbfa.jpg#0\tA dog\r\n\r\n  \r\nb.jpg#0 no tab\r\n")
-    assert text.parse_captions(path) == ({"a": ["A dog"], "b": ["no tab"]}, [])
-
-
-def test_lines_without_a_caption_are_named(tmp_path):
-    path = tmp_path / "captions.txt"
-    path.write_text("a.jpg#0\tA dog\nb.jpg#0\t\nc.jpg#0\n")
-    captions, complaints = text.parse_captions(path)
-    assert captions == {"a": ["A dog"]}
-    assert [c.split(": ")[0] for c in complaints] == [f"{path}, line 2", f"{path}, line 3"]
+def test_what_is_dropped_is_counted_by_rule_with_examples():
+    _, (notice,) = text.clean_all({"a": ["A dog, a cat & 2 men", "A endseq - 4x4"], "b": ["Dogs"]})
+    assert notice == (
+        "words dropped: 3 of one letter (A, a); 1 of the markers of start and end (endseq); "
+        "2 with digits or signs (2, 4x4)"
+    )
+    assert text.clean_all({"a": ["dogs run ."]})[1] == ["words dropped: none"]
 
 
 @pytest.mark.parametrize(
-    ("line", "complaint"),
+    ("captions", "expected"),
     [
-        ("my dog.jpg#0\tA dog", "without spaces, found 'my dog.jpg'; ignored"),
-        ("b .jpg#0\tA dog", "without spaces, found 'b .jpg'; ignored"),
-        (".jpg#0\tA dog", "expected an image name and a caption; ignored"),
-        ("a.jpg#0\tA cat", "'a.jpg#0' stands on line 1 already; both are kept"),
-        ("a.png#0\tA cat", "'a.png' has the id of 'a.jpg', whose captions are added to"),
+        (["一只狗在草地上跑。", "两个人"], ["一 只 狗 在 草 地 上 跑", "两 个 人"]),
+        (["一只 狗 跑", "两个 人 走路"], ["一只 狗 跑", "两个 人 走路"]),  # has its spaces
+        (["犬がdiscを追う。"], ["犬 が disc を 追 う"]),
+        (["สุนัขวิ่งบนหญ้า"], ["สุ นั ข วิ่ ง บ น ห ญ้ า"]),
     ],
 )
-def test_doubtful_lines_are_named(tmp_path, line, complaint):
-    path = tmp_path / "captions.txt"
-    path.write_text(f"a.jpg#0\tA dog\n{line}\n")
-    captions, complaints = text.parse_captions(path)
-    assert captions == {"a": ["A dog"] if "ignored" in complaint else ["A dog", "A cat"]}
-    assert [c.split(": ", 1)[0] for c in complaints] == [f"{path}, line 2"]
-    assert complaints[0].endswith(complaint)
-
-
-def test_a_quote_left_open_costs_only_its_line(tmp_path):
-    path = tmp_path / "captions.txt"
-    long = "x" * 200_000  # more than the csv module takes
-    path.write_text(f'image,caption\na.jpg,"A dog\nb.jpg,Sea\nc.jpg,"{long}"\n')
-    captions, complaints = text.parse_captions(path)
-    assert captions == {"a": ["A dog"], "b": ["Sea"]}
-    assert [c.split(": ")[0] for c in complaints] == [f"{path}, line 4"]
-
-
-def test_numbers_are_cut_off_names_that_hold_the_sign(tmp_path):
-    path = tmp_path / "captions.txt"
-    path.write_text("no#1dog.jpg#0\tA dog\nno#2.jpg#0\tA cat\n")
-    assert text.parse_captions(path)[0] == {"no#1dog": ["A dog"], "no#2": ["A cat"]}
-
-
-def test_other_encodings_are_refused_with_the_line(tmp_path):
-    path = tmp_path / "captions.txt"
-    path.write_bytes("a.jpg#0\tA dog\nb.jpg#0\tA café\n".encode("latin-1"))
-    with pytest.raises(CaptioningError, match="line 2: expected UTF-8"):
-        text.parse_captions(path)
-
-
-def test_a_file_without_captions_is_refused(tmp_path):
-    path = tmp_path / "captions.txt"
-    path.write_text("image,caption\n")
-    with pytest.raises(CaptioningError, match="found none"):
-        text.parse_captions(path)
+def test_captions_without_spaces_are_cut_into_characters(captions, expected):
+    cleaned, notices = text.clean_all({"a": captions})
+    assert cleaned["a"] == expected
+    assert ("no spaces between words" in notices[-1]) == (expected != captions)
 
 
 def test_descriptions_survive_the_round_trip():
-    captions = {"a": ["A dog", "!"], "b": ["The sea is blue"]}
     cleaned = {"a": ["dog", ""], "b": ["the sea is blue"]}
-    assert text.parse_descriptions(text.format_descriptions(captions)) == cleaned
+    assert text.parse_descriptions(text.format_descriptions(cleaned)) == cleaned
+
+
+def test_markers_of_other_programs_are_not_taken_for_words():
+    described = "a startseq dog runs endseq\na startseq endseq\n\nb the sea"
+    assert text.parse_descriptions(described) == {"a": ["dog runs", ""], "b": ["the sea"]}
