@@ -5,7 +5,9 @@
 puts pages one below the other.
 """
 
+import functools
 import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -36,10 +38,10 @@ def contact_sheet(
     Returns:
         The page, RGB.
     """
-    font = load_font()
-    line_height = sum(font.getmetrics()) + 3
+    fonts = [load_font(caption) for _, caption in items]
+    line_height = max(sum(font.getmetrics()) for font in fonts) + 3
     thumbnails = [_thumbnail(image, width) for image, _ in items]
-    texts = [wrap(caption, font, width) for _, caption in items]
+    texts = [wrap(c, font, width) for (_, c), font in zip(items, fonts, strict=True)]
     columns = min(columns or math.ceil(math.sqrt(len(items) * 4 / 3)), len(items))
     rows = [range(i, min(i + columns, len(items))) for i in range(0, len(items), columns)]
     picture_heights = [max(thumbnails[i].height for i in row) for row in rows]
@@ -58,7 +60,7 @@ def contact_sheet(
             page.paste(thumbnail, (x, y))
             for number, line in enumerate(texts[i]):
                 baseline = top + picture_height + CAPTION_GAP + number * line_height
-                draw.text((left + width / 2, baseline), line, INK, font, anchor="ma")
+                draw.text((left + width / 2, baseline), line, INK, fonts[i], anchor="ma")
         top += picture_height + CAPTION_GAP + text_height + MARGIN
     return page
 
@@ -73,10 +75,56 @@ def stack(pages: Sequence[Image.Image]) -> Image.Image:
     return stacked
 
 
-def load_font() -> ImageFont.FreeTypeFont:
-    """DejaVu Sans, which Matplotlib brings: Latin, Greek, Cyrillic; Pillow's own has ASCII only."""
-    return ImageFont.truetype(
-        Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"), FONT_SIZE
+def load_font(text: str = "") -> ImageFont.FreeTypeFont:
+    """A font that has the letters of a text, on one line of any script.
+
+    DejaVu Sans, which Matplotlib brings (Latin, Greek, Cyrillic, Arabic), or one that is installed.
+    Where none has them all, DejaVu Sans and a note: the letters will be boxes.
+    """
+    letters = frozenset(map(ord, text)) - _unseen()
+    path, missing = _find_font(letters)
+    if missing:
+        _tell_missing("".join(map(chr, sorted(missing))))
+    return ImageFont.truetype(path, FONT_SIZE)
+
+
+@functools.cache
+def _unseen() -> frozenset[int]:
+    """Characters that need no picture: spaces, joiners."""
+    return frozenset(i for i in range(0x2100) if not chr(i).isprintable() or chr(i).isspace())
+
+
+@functools.cache
+def _find_font(letters: frozenset[int]) -> tuple[Path, frozenset[int]]:
+    """The file of a font, and which of the letters it lacks."""
+    usual = Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
+    missing = letters - _letters_of(usual)
+    if missing:
+        from matplotlib import font_manager  # looks at every font, which takes a second
+
+        for path in sorted(map(Path, font_manager.findSystemFonts())):
+            if letters <= _letters_of(path):
+                return path, frozenset()
+    return usual, missing
+
+
+@functools.cache
+def _letters_of(path: Path) -> frozenset[int]:
+    """The characters of a font; none where Pillow cannot draw with it."""
+    from matplotlib.ft2font import FT2Font
+
+    try:
+        ImageFont.truetype(path, FONT_SIZE)
+        return frozenset(FT2Font(os.fspath(path)).get_charmap())
+    except (OSError, RuntimeError):
+        return frozenset()
+
+
+@functools.cache
+def _tell_missing(letters: str) -> None:
+    console.note(
+        f"no installed font has the letters {' '.join(letters[:10])}, which will be boxes in the "
+        "picture; install one that has, such as Noto Sans of that script"
     )
 
 

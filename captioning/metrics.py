@@ -165,6 +165,7 @@ def report(
         for n, score in enumerate(scores[protocol], start=1):
             print(f"BLEU-{n}: {score:f}")
     scores["cider"], scores["rouge_l"] = cider(captions, references), rouge_l(captions, references)
-    print(f"CIDEr: {scores['cider']:f}")
+    of_one = " (always 0 for one image: it weighs words by how few other images have them)"
+    print(f"CIDEr: {scores['cider']:f}" + (of_one if len(captions) == 1 else ""))
     print(f"ROUGE-L: {scores['rouge_l']:f}")
     return scores

@@ -1,6 +1,7 @@
 """Contact sheets: every picture and every caption in its cell, nothing enlarged, nothing lost."""
 
 import itertools
+import os
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from captioning import contact_sheet as contact_sheet_module
 from captioning.contact_sheet import contact_sheet, load_font, stack, wrap
 
 FONT = load_font()
@@ -52,6 +54,19 @@ def test_small_pictures_are_not_enlarged():
     page = np.asarray(contact_sheet([(Image.fromarray(noise), "")], width=240))
     windows = np.lib.stride_tricks.sliding_window_view(page, noise.shape)
     assert (windows == noise).all(axis=(3, 4, 5)).sum() == 1
+
+
+def test_a_font_that_has_the_letters_is_looked_for_and_else_they_are_named(monkeypatch, capsys):
+    from matplotlib import font_manager, get_data_path
+
+    letter = "\ue0c8"  # of a font that Matplotlib brings too
+    path = os.path.join(get_data_path(), "fonts", "ttf", "STIXNonUni.ttf")
+    for found, said in (([], f"no installed font has the letters {letter}"), ([path], "")):
+        contact_sheet_module._find_font.cache_clear()
+        monkeypatch.setattr(font_manager, "findSystemFonts", lambda found=found: found)
+        font = load_font(f"dog {letter}" if said else letter)
+        assert said in capsys.readouterr().err
+        assert font.getname()[0] == ("DejaVu Sans" if said else "STIXNonUnicode")
 
 
 def test_pictures_are_left_as_they_were():
