@@ -17,7 +17,7 @@ from captioning import console, weights
 
 def arguments():
     parser = console.parser(__doc__)
-    console.add_workplace(parser)
+    console.add_workplace(parser, draws="the encoder 'random'")
     parser.add_argument(
         "--encoder",
         default=weights.DEFAULT,
@@ -51,12 +51,11 @@ def main() -> int:
 
     from captioning import dataset, stages
 
+    source = dataset.Dataset(args.dataset)
     written, skipped = [], 0
     if args.only != "features":
-        written += stages.describe(args.dataset, args.workdir, args.seed)
+        written += stages.describe(source, args.workdir, args.split_seed)
     if args.only != "descriptions":
-        images = dataset.Dataset(args.dataset).image_folder
-
         console.announce_device(args.precision)
 
         from captioning import encoders
@@ -65,7 +64,13 @@ def main() -> int:
             args.encoder, args.preprocessing, args.precision, args.seed, args.crops
         )
         paths, skipped = stages.extract(
-            encoder, images, args.workdir, args.batch_size, args.limit, args.strict
+            encoder,
+            source.image_folder,
+            args.workdir,
+            args.batch_size,
+            args.limit,
+            args.strict,
+            source.image_ids,
         )
         written += paths
     console.written(written)

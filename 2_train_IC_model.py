@@ -16,7 +16,7 @@ from captioning import console
 
 def arguments():
     parser = console.parser(__doc__)
-    console.add_workplace(parser)
+    console.add_workplace(parser, draws="the training")
     console.add_training(parser)
     return parser.parse_args()
 
@@ -30,6 +30,8 @@ def main() -> None:
         args.dataset,
         args.workdir,
         args.seed,
+        split_seed=args.split_seed,
+        allow_seen=args.allow_seen,
         recipe=args.recipe,
         epochs=args.epochs,
         batch_size=args.batch_size,

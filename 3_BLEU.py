@@ -28,6 +28,7 @@ def arguments():
         metavar="FILE",
         help="captioner, .keras or .h5 (default: the one with the lowest val_loss in its name)",
     )
+    console.add_allow_seen(parser)
     return parser.parse_args()
 
 
@@ -40,7 +41,13 @@ def main() -> None:
     from captioning import stages
 
     written = stages.score(
-        args.dataset, workdir, args.seed, args.split, args.model, captioners=captioners
+        args.dataset,
+        workdir,
+        args.split_seed,
+        args.split,
+        args.model,
+        captioners=captioners,
+        allow_seen=args.allow_seen,
     )
     console.written(written)
 

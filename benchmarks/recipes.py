@@ -31,7 +31,7 @@ def main() -> None:
     from captioning import recipes
 
     descriptions = artifacts.load_descriptions(args.workdir)
-    features, _ = artifacts.load_features(args.workdir)
+    features = artifacts.load_features(args.workdir).values
     ids = dataset.splits(dataset.Dataset(args.dataset), args.workdir, args.seed).ids
     train = ids["train"][: round(args.fraction * len(ids["train"]))]
     usable = {

@@ -53,6 +53,19 @@ def opened(path: str | os.PathLike, record_name: str) -> Iterator[tuple[dict, di
             yield config, record, weights
 
 
+def record(path: str | os.PathLike, name: str) -> dict:
+    """The record alone, as untrusted as the file; {} where there is none that can be read."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            member = archive.getinfo(name)
+            if member.file_size > _MAX_RATIO * os.stat(path).st_size:
+                return {}
+            found = json.loads(archive.read(member))
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile, RuntimeError, NotImplementedError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 def refuse_traps(path: str | os.PathLike, file: h5py.File) -> None:
     """Refuse what a model never needs: to point into other files, or to be mostly empty.
 

@@ -4,14 +4,17 @@ import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from captioning import console, files, pickles, text
 from captioning.errors import CaptioningError
+from captioning.ids import ImageIds, is_picture_name
 from captioning.tokenizer import Tokenizer
 
 FEATURES, FEATURES_RECORD = "features.pkl", "features.json"
+SEEN = "seen_by_encoder"  # in the record: ids of images that the encoder has been trained on
 DESCRIPTIONS, TOKENIZER = "descriptions.txt", "tokenizer.pkl"
 MANIFEST = "manifest.json"  # of a shipped set: file name → SHA-256
 PRETRAINED = Path(__file__).resolve().parent.parent / "Pre-trained"
@@ -31,59 +34,102 @@ def save_features(workdir: Path, features: Mapping[str, np.ndarray], record: dic
     return [path, workdir / FEATURES_RECORD]
 
 
-def load_features(workdir: Path) -> tuple[dict[str, np.ndarray], dict | None]:
-    """Read `features.pkl` and, where there is one, the encoder's record beside it.
+class Features(NamedTuple):
+    """`features.pkl` and what `features.json` tells of it.
 
-    Returns:
-        features: image id → float32 (1, D).
+    Attributes:
+        values: image id → float32 (1, D).
         encoder: the encoder's record, or None for features made by other programs; a record
             of other features than these (copied here, or written just before a kill) is ignored.
+        seen: ids of the images that the encoder has been trained on, as far as it tells.
+    """
+
+    values: dict[str, np.ndarray]
+    encoder: dict | None
+    seen: frozenset[str]
+
+
+def load_features(workdir: Path) -> Features:
+    """Read `features.pkl` and, where there is one, the record beside it.
 
     Raises:
         CaptioningError: see `read_features`.
     """
-    features = read_features(workdir / FEATURES)
-    return features, _encoder_of(workdir / FEATURES)
+    values = read_features(workdir / FEATURES)
+    record = _record_of(workdir / FEATURES)
+    return Features(values, record.get("encoder"), frozenset(record.get(SEEN, ())))
 
 
 def read_features(path: Path) -> dict[str, np.ndarray]:
     """Read the features alone, of a file of any name: image id → float32 (1, D).
 
+    Keys may be names of pictures, as other programs write them. Features that are all the same
+    get a warning.
+
     Raises:
-        CaptioningError: when the file is missing, holds something else, or D varies.
+        CaptioningError: when the file is missing, holds something else, D varies, or a number is
+            not finite.
     """
-    features = pickles.load(_existing(path, "python 1_data_preprocessor.py"))
-    if not isinstance(features, dict) or not features:
+    stored = pickles.load(_existing(path, "python 1_data_preprocessor.py"))
+    if not isinstance(stored, dict) or not stored:
         raise CaptioningError(f"{path}: expected a dictionary of image features, found none")
-    dimension = None
-    for key, value in features.items():
+    image_ids = ImageIds(key for key in stored if isinstance(key, str))
+    features, dimension = {}, None
+    for name, value in stored.items():
+        key = image_ids(name) if isinstance(name, str) and is_picture_name(name) else name
         is_feature = isinstance(value, np.ndarray) and value.dtype.kind == "f" and value.size
         if not (isinstance(key, str) and is_feature):
             raise CaptioningError(
                 f"{path}: expected image id → array of numbers, found {key!r} → "
                 f"{type(value).__name__}; make it anew with 1_data_preprocessor.py"
             )
+        if value.size != max(value.shape, default=1):
+            raise CaptioningError(
+                f"{path}: expected one feature of each image, found an array of shape "
+                f"{value.shape} for {key}, a grid of features; average it over its places"
+            )
         dimension = dimension or value.size
-        if value.size != dimension or value.ndim > 2:
+        if value.size != dimension:
             raise CaptioningError(
                 f"{path}: expected {dimension} numbers for every image, found an array of shape "
                 f"{value.shape} for {key}; make it anew with 1_data_preprocessor.py"
             )
-        features[key] = value.reshape(1, dimension).astype(np.float32, copy=False)
+        with np.errstate(over="ignore"):  # said below
+            value = value.reshape(1, dimension).astype(np.float32, copy=False)
+        if not np.isfinite(value).all():
+            raise CaptioningError(
+                f"{path}: expected finite numbers, found NaN or infinity in the feature of {key}; "
+                "make it anew with 1_data_preprocessor.py"
+            )
+        if key in features:
+            raise CaptioningError(
+                f"{path}: expected one feature of each image, found two of {key}; make it anew "
+                "with 1_data_preprocessor.py"
+            )
+        features[key] = value
+    first = next(iter(features.values()))
+    if len(features) > 1 and all(np.array_equal(first, value) for value in features.values()):
+        console.note(
+            f"warning: the features of all {len(features)} images in {path} are the same: a "
+            "captioner can tell nothing from them"
+        )
     return features
 
 
-def _encoder_of(features: Path) -> dict | None:
+def _record_of(features: Path) -> dict:
     path = features.with_name(FEATURES_RECORD)
     record = files.read_json(path) if path.exists() else {}
-    encoder = record.get("encoder") if isinstance(record, dict) else record
-    if not isinstance(encoder, dict | None):
+    if (
+        not isinstance(record, dict)
+        or not isinstance(record.get("encoder"), dict | None)
+        or not isinstance(record.get(SEEN, []), list)
+    ):
         raise CaptioningError(f"{path} is no record of features; delete it or make it anew")
-    described = record.get("features_sha256") if encoder else None
+    described = record.get("features_sha256") if record.get("encoder") else None
     if described and described != files.sha256(features):
         console.note(f"{path} tells of other features than {features.name} holds: ignored")
-        return None
-    return encoder
+        return {}
+    return record
 
 
 def stack_features(features: Mapping[str, np.ndarray], ids: Iterable[str]) -> np.ndarray:
@@ -91,9 +137,9 @@ def stack_features(features: Mapping[str, np.ndarray], ids: Iterable[str]) -> np
     return np.concatenate([features[key] for key in ids])
 
 
-def save_descriptions(workdir: Path, captions: Mapping[str, Sequence[str]]) -> Path:
-    """Clean raw captions and write `descriptions.txt`."""
-    return files.write_text(workdir / DESCRIPTIONS, text.format_descriptions(captions))
+def save_descriptions(workdir: Path, descriptions: Mapping[str, Sequence[str]]) -> Path:
+    """Write cleaned captions as `descriptions.txt`."""
+    return files.write_text(workdir / DESCRIPTIONS, text.format_descriptions(descriptions))
 
 
 def load_descriptions(workdir: Path) -> dict[str, list[str]]:
@@ -131,10 +177,17 @@ def load_tokenizer(path: Path) -> Tokenizer:
 
 
 def fit_tokenizer(descriptions: Mapping[str, Sequence[str]], train_ids: Iterable[str]) -> Tokenizer:
-    """The tokenizer of all train captions, whether or not their images have features."""
-    tokenizer = Tokenizer()
+    """The tokenizer of all train captions, whether or not their images have features.
+
+    They are read in the order of `descriptions`, as the reference does, not in that of the split
+    list: among words that are equally frequent the one that comes first has the lower id.
+    """
+    tokenizer, wanted = Tokenizer(), set(train_ids)
     tokenizer.fit_on_texts(
-        text.wrap(caption) for key in train_ids for caption in descriptions.get(key, ())
+        text.wrap(caption)
+        for key, captions in descriptions.items()
+        if key in wanted
+        for caption in captions
     )
     if not tokenizer.word_index:
         raise CaptioningError(
@@ -190,7 +243,7 @@ def default_workdir(name: str = "") -> Path:
     """
 
     def holds(folder: Path) -> bool:
-        return (folder / name).is_file() if name else bool(_captioners(folder))
+        return (folder / name).is_file() if name else bool(captioners(folder))
 
     return PRETRAINED if holds(PRETRAINED) and not holds(Path()) else Path()
 
@@ -203,7 +256,7 @@ def find_captioner(workdir: Path) -> Path:
     Raises:
         CaptioningError: when there is none.
     """
-    paths = _captioners(workdir)
+    paths = captioners(workdir)
     if not paths:
         raise CaptioningError(
             f"expected a captioner (model-ep….keras or .h5) in {workdir.resolve()}, found none; "
@@ -218,6 +271,27 @@ def find_captioner(workdir: Path) -> Path:
     lowest = min(losses[path] for path in named)
     # of losses equal to the last digit in the name the later epoch's is lower
     return max((path for path in named if losses[path] == lowest), key=lambda path: path.name)
+
+
+def competitors(captioner: Path) -> list[Path]:
+    """The other checkpoints of a captioner's folder that are of another run, oldest first.
+
+    A run is known by the settings that its checkpoints carry; those that carry none are left out.
+    """
+    own = _run_of(captioner)
+    others = [path for path in captioners(captioner.parent) if path != captioner]
+    ours = shipped(captioner.parent)
+    others = [path for path in others if path.name not in ours and _run_of(path) not in (None, own)]
+    return sorted(others, key=lambda path: path.stat().st_mtime)
+
+
+def _run_of(path: Path) -> dict | None:
+    from captioning import captioner  # loads Keras
+
+    settings = captioner.read_record(path).get("settings")
+    if not isinstance(settings, dict):
+        return None
+    return {key: value for key, value in settings.items() if key != "versions"}
 
 
 def check_shipped(captioner: Path, *others: Path) -> None:
@@ -259,7 +333,8 @@ def shipped(folder: Path) -> dict[str, str]:
     return manifest
 
 
-def _captioners(folder: Path) -> list[Path]:
+def captioners(folder: Path) -> list[Path]:
+    """The files of a folder that may be captioners: `.keras` and `.h5`, no encoders."""
     if not folder.is_dir():
         return []
     return [

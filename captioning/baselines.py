@@ -82,13 +82,14 @@ def main() -> None:
     parser = console.parser(__doc__)
     parser.add_argument("baseline", choices=("shuffled", "constant"))
     parser.add_argument("--split", choices=("dev", "test"), default="dev", help="for constant")
-    console.add_workplace(parser)
+    console.add_workplace(parser, draws="the shuffling")
     args = parser.parse_args()
     folder = args.workdir / args.baseline
     descriptions = artifacts.load_descriptions(args.workdir)
     if args.baseline == "shuffled":
-        features, encoder = artifacts.load_features(args.workdir)
+        features, encoder, seen = artifacts.load_features(args.workdir)
         record = {"encoder": (encoder or {}) | {"name": "shuffled", "shuffle_seed": args.seed}}
+        record[artifacts.SEEN] = sorted(seen)
         written = artifacts.save_features(folder, shuffle(features, args.seed), record)
         lists = map(dataset.split_file_name, dataset.SPLITS)  # where they were drawn
         for name in (artifacts.DESCRIPTIONS, *lists):
@@ -97,7 +98,9 @@ def main() -> None:
     else:
         from captioning import metrics, stages
 
-        splits = stages.find_splits(args.dataset, args.workdir, args.seed).ids
+        splits = stages.find_splits(
+            dataset.Dataset(args.dataset), args.workdir, args.split_seed, descriptions
+        ).ids
         caption = best_constant(descriptions, [k for k in splits["train"] if k in descriptions])
         said = {k: [*caption.split(), END] for k in splits[args.split] if k in descriptions}
         print(f"constant caption: {caption}")

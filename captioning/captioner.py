@@ -145,6 +145,11 @@ def save(path: str | os.PathLike, captioner: Captioner) -> Path:
     return archives.save(path, captioner.network, _RECORD, captioner.record)
 
 
+def read_record(path: str | os.PathLike) -> dict:
+    """What a captioner's file says of itself, as untrusted as the file; {} if nothing."""
+    return archives.record(path, _RECORD)
+
+
 def load(path: str | os.PathLike) -> Captioner:
     """Read a captioner: our `.keras`, or a Keras 2 `.h5` of the same architecture.
 

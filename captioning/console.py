@@ -40,10 +40,14 @@ def parser(description: str, **keywords) -> argparse.ArgumentParser:
     )
 
 
-def add_workplace(parser: argparse.ArgumentParser, workdir: str | None = ".") -> None:
-    """Add the arguments of the scripts that work on a dataset: --dataset, --workdir, --seed.
+def add_workplace(
+    parser: argparse.ArgumentParser, workdir: str | None = ".", draws: str = ""
+) -> None:
+    """Add the arguments of the scripts on a dataset: --dataset, --workdir, --split-seed, --seed.
 
-    Without a default, `workdir` becomes None: see `artifacts.default_workdir`.
+    Args:
+        workdir: its default; None becomes None: see `artifacts.default_workdir`.
+        draws: what --seed is for; a script that draws nothing takes it too, as all once did.
     """
     parser.add_argument(
         "--dataset",
@@ -54,12 +58,37 @@ def add_workplace(parser: argparse.ArgumentParser, workdir: str | None = ".") ->
         "captions.txt (default: the current folder)",
     )
     _add_workdir(parser, workdir)
-    _add_seed(parser)
+    add_split_seed(parser)
+    _add_seed(parser, draws or "nothing here; accepted so that all scripts take the same")
 
 
-def _add_seed(parser: argparse.ArgumentParser) -> None:
+def add_split_seed(parser: argparse.ArgumentParser) -> None:
+    """Add --split-seed, of the split that is drawn where a dataset has no lists."""
     parser.add_argument(
-        "--seed", type=natural, default=0, help="random seed (default: %(default)s)"
+        "--split-seed",
+        type=natural,
+        default=0,
+        metavar="N",
+        help="random seed of the split, where there are no split lists (default: %(default)s)",
+    )
+
+
+def add_allow_seen(parser: argparse.ArgumentParser) -> None:
+    """Add --allow-seen, which turns a refusal into a warning."""
+    parser.add_argument(
+        "--allow-seen",
+        action="store_true",
+        help="go on although the encoder was trained on images that judge the captioner",
+    )
+
+
+def _add_seed(parser: argparse.ArgumentParser, draws: str) -> None:
+    parser.add_argument(
+        "--seed",
+        type=natural,
+        default=0,
+        metavar="N",
+        help=f"random seed of {draws} (default: %(default)s)",
     )
 
 
@@ -95,6 +124,7 @@ def add_training(parser: argparse.ArgumentParser, epochs: int | None = None) -> 
         metavar="N",
         help="default: 64 captions, fewer with less data (fast); 32 prefixes (reference)",
     )
+    add_allow_seen(parser)
     add_precision(parser)
     _add_resume(parser)
 
@@ -130,7 +160,7 @@ def add_pretraining(
         metavar="DIR",
         help="folder that is written to (default: %(default)s)",
     )
-    _add_seed(parser)
+    _add_seed(parser, "the training")
     add_precision(parser)
     _add_resume(parser)
 
@@ -148,7 +178,10 @@ def add_precision(parser: argparse.ArgumentParser) -> None:
 
 def _add_resume(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--resume", action="store_true", help="go on from the training-state.npz that was left"
+        "--resume",
+        action="store_true",
+        help="go on from the training-state.npz that was left; "
+        "with more --epochs, where the learning rate does not fall to zero over all of them",
     )
 
 

@@ -76,15 +76,19 @@ class Pairs:
     tokenizer: Tokenizer
 
     @classmethod
-    def find(cls, folder: Path, ids: Mapping[str, Sequence[str]], pictures: hdf5.Images) -> "Pairs":
-        """Captions and dev pictures of the dataset in `folder`, whose splits are `ids`.
+    def find(
+        cls,
+        source: dataset.Dataset,
+        ids: Mapping[str, Sequence[str]],
+        pictures: hdf5.Images,
+    ) -> "Pairs":
+        """Captions and dev pictures of a dataset, whose splits are `ids`.
 
         Raises:
             CaptioningError: when none of the pictures is in the train split, or dev has none.
         """
-        source = dataset.Dataset(folder)
-        captions = text.cleaned(source.caption_file)
-        names = list(map(images.image_id, pictures.names()))
+        captions, _ = text.clean_all(source.captions)
+        names = list(map(source.image_ids, pictures.names()))
         known = set(ids["train"]) & captions.keys()
         rows = [row for row, key in enumerate(names) if key in known]
         if strangers := len(set(names) - set(ids["train"])):
@@ -93,10 +97,11 @@ class Pairs:
                 "learns from them as well, image-text leaves them out"
             )
         wanted = set(ids["dev"]) & captions.keys()
-        paths = [p for p in images.list_files(source.image_folder) if images.image_id(p) in wanted]
+        groups = source.image_ids.group(images.list_files(source.image_folder))
+        paths = [paths[0] for key, paths in groups.items() if key in wanted]
         dev, dev_pictures = [], []
         for batch in images.batches(paths, pictures.shape[1], 100):
-            dev += [captions[images.image_id(path)] for path in batch.paths]
+            dev += [captions[source.image_ids(path)] for path in batch.paths]
             dev_pictures.append(batch.pixels)
             for path, reason in batch.unreadable.items():
                 console.note(f"left out {path}: {reason}")
@@ -167,11 +172,23 @@ def prepare(
         validation = CaptionedViewBatches(
             pairs.dev_pictures, mild, *how, fixed=True, captions=pairs.dev, **said
         )
+        _check_batch(validation, "captioned pictures of the dev split")
     else:
         model, data, validation = method(*arguments), ViewBatches(pictures, strong, *how), None
         if held_out is not None and len(held_out) > 1:  # one has nothing to be told from
             validation = ViewBatches(held_out, strong, *how, fixed=True)
+    _check_batch(data, "pictures to learn from")
     return Run(model, trunk, data, validation, _probe(trunk, pictures, pairs, settings))
+
+
+def _check_batch(data: ViewBatches, what: str) -> None:
+    """Both methods tell the pictures of a batch from one another: a single one has loss 0."""
+    if data.batch_size < 2:
+        raise CaptioningError(
+            f"expected at least 2 {what} in a batch, found 1; raise --batch-size"
+            if len(data.rows) > 1
+            else f"expected at least 2 {what}, found 1; add some"
+        )
 
 
 def _probe(trunk, pictures, pairs, settings) -> "FeatureProbe":
@@ -233,11 +250,12 @@ def train(run: Run, settings: dict, folder: Path, resume: bool = False) -> list[
     model.compile(optimizer=optimizer)
     optimizer.build(model.trainable_variables)
 
-    def keep(row: dict) -> Path:
+    def save(row: dict) -> None:
         reached = {key: value for key, value in row.items() if key != "seconds"}
         record = {"settings": settings, "reached": reached}
         values = networks.parameters(model.trunk)
-        return trunks.save(folder / ENCODER, dataclasses.replace(run.trunk, values=values), record)
+        trunk = dataclasses.replace(run.trunk, values=values)
+        trunks.save(folder / ENCODER, trunk, record)
 
     training.fit(
         model,
@@ -246,7 +264,9 @@ def train(run: Run, settings: dict, folder: Path, resume: bool = False) -> list[
         epochs=settings["epochs"],
         folder=folder,
         settings=settings,
-        on_improvement=keep,
+        checkpoint=lambda row: folder / ENCODER,
+        save=save,
+        fixed_epochs=training.COSINE,
         callbacks=[run.probe],
         resume=resume,
     )

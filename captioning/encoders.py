@@ -12,7 +12,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from captioning import files, jigsaw, networks, trunks, weights
+from captioning import files, jigsaw, networks, seen, trunks, weights
 from captioning.errors import CaptioningError
 
 PRECISIONS = ("float32", "bfloat16")
@@ -26,10 +26,12 @@ class Encoder:
     Attributes:
         network: uint8 RGB (n, size, size, 3) → (n, dimension).
         record: JSON-able; `from_record` takes it.
+        seen: the images it has been trained on, see `captioning.seen`.
     """
 
     network: keras.Model
     record: dict
+    seen: np.ndarray = dataclasses.field(default_factory=lambda: seen.NONE)
 
     @property
     def size(self) -> int:
@@ -114,7 +116,7 @@ def load(
     if name == "random":
         record = {"name": name, "file": None, "sha256": None, "seed": seed}
         drawn = trunks.random(seed)
-        trunk, of_source = drawn.folded(precision), drawn.preprocessing
+        trunk, of_source, images = drawn.folded(precision), drawn.preprocessing, drawn.seen
     else:
         if name in weights.SOURCES:
             path = weights.fetch(name)
@@ -123,7 +125,7 @@ def load(
             path = _existing(name)
             record = {"name": path.name, "file": str(path)}
         record["sha256"] = _digest(path)
-        trunk, of_source = _read(path, precision)
+        trunk, of_source, images = _read(path, precision)
         if name in weights.SOURCES:
             of_source = weights.SOURCES[name].preprocessing
     how = preprocessing or of_source
@@ -131,7 +133,7 @@ def load(
     record |= {"preprocessing": how, "precision": precision}
     if crops > 1:
         record["crops"] = crops
-    encoder = Encoder(network, record)
+    encoder = Encoder(network, record, images)
     encoder.record.update(size=encoder.size, dimension=encoder.dimension)
     return encoder
 
@@ -204,7 +206,7 @@ def of_jigsaw(path: Path, mode: str = jigsaw.MODES[0], precision: str = "float32
         "preprocessing": jigsaw.PREPROCESSING,
         "precision": precision,
     }
-    encoder = Encoder(network, record)
+    encoder = Encoder(network, record, jigsaw.images_seen(trained))
     encoder.record.update(size=encoder.size, dimension=encoder.dimension)
     return encoder
 
@@ -299,12 +301,12 @@ def _digest(path: Path) -> str:
     )
 
 
-def _read(path: Path, precision: str) -> tuple[keras.Model, str]:
-    """A network ready for inference from a file of weights, and its preprocessing's name."""
+def _read(path: Path, precision: str) -> tuple[keras.Model, str, np.ndarray]:
+    """From a file of weights: the network for inference, its preprocessing's name, what it saw."""
     if path.suffix == ".h5" and not path.name.endswith(".weights.h5"):
-        return _keras_applications(path, precision), "caffe"
+        return _keras_applications(path, precision), "caffe", seen.NONE
     trunk = trunks.read(path)
-    return trunk.folded(precision), trunk.preprocessing
+    return trunk.folded(precision), trunk.preprocessing, trunk.seen
 
 
 def _keras_applications(path: Path, precision: str) -> keras.Model:

@@ -9,7 +9,9 @@ from typing import Any
 import h5py
 import numpy as np
 
+from captioning import seen
 from captioning.errors import CaptioningError, printable
+from captioning.ids import ImageIds
 
 SPLITS = ("train_img", "val_img", "test_img")
 PAGE = 4096  # bytes; everything in the file starts at a multiple of it
@@ -213,6 +215,16 @@ class Images:
         for place, row in enumerate(rows.flat):
             pixels[place] = self._pictures[int(row)]
         return pixels.reshape(*rows.shape, *self.shape[1:])
+
+    def hashes(self, rows: Sequence[int] | None = None) -> np.ndarray:
+        """Hashes of the pictures' ids, see `captioning.seen`; none where the file has no names."""
+        try:
+            names = self.names()
+        except CaptioningError:
+            return seen.NONE
+        image_ids = ImageIds(names)
+        chosen = names if rows is None else [names[row] for row in rows]
+        return seen.hashes(map(image_ids, chosen))
 
     def names(self) -> list[str]:
         """The pictures' file names, relative to the folder they were read from.

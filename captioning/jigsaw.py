@@ -11,9 +11,10 @@ from pathlib import Path
 
 import h5py
 import keras
+import numpy as np
 from keras import layers, ops
 
-from captioning import archives, console, networks, optimizers, pickles, training
+from captioning import archives, console, networks, optimizers, pickles, seen, training
 from captioning.errors import refusing
 
 TILES = 9
@@ -108,9 +109,9 @@ def train(
     best = folder / MODEL
     saved = _of_record(record)  # in float32, and without the optimiser's arrays
 
-    def keep(epoch: int, **reached) -> Path:
+    def keep(epoch: int, **reached) -> None:
         saved.set_weights(model.get_weights())
-        return save(best, saved, record | {"epoch": epoch} | reached)
+        save(best, saved, record | {"epoch": epoch} | reached)
 
     written = [best, folder / ACCURACY]
     if settings["epochs"]:
@@ -121,7 +122,9 @@ def train(
             epochs=settings["epochs"],
             folder=folder,
             settings=settings,
-            on_improvement=lambda row: keep(row["epoch"], val_loss=row["val_loss"]),
+            checkpoint=lambda row: best,
+            save=lambda row: keep(row["epoch"], val_loss=row["val_loss"]),
+            fixed_epochs=training.COSINE if settings["schedule"] == "cosine" else None,
             callbacks=[*_schedule(settings), BesideChance(record["permutations"])],
             resume=resume,
         )
@@ -255,6 +258,14 @@ def _is_sound(record: dict, size: int) -> bool:
         return False
     tile, cell, crop, image, permutations = numbers
     return 0 < tile <= cell <= crop <= image <= 1024 and 0 < permutations * 1024 * 4 < size
+
+
+def images_seen(record: dict) -> np.ndarray:
+    """What the record of a network says of the images it was trained on: `captioning.seen`."""
+    try:
+        return seen.from_text(record.get("seen", ""))
+    except (TypeError, ValueError):  # a record as untrusted as its file
+        return seen.NONE
 
 
 def encoder(path: Path, mode: str, dtype: str | None = None) -> tuple[keras.Model, dict]:

@@ -38,13 +38,14 @@ COLUMNS = {
 }
 
 
-def _pictures(folder: Path, ids: Set[str]) -> dict[str, np.ndarray]:
+def _pictures(source: dataset.Dataset, ids: Set[str]) -> dict[str, np.ndarray]:
     """Image id → uint8 (64, 64, 3), of the images in `ids` that can be read."""
-    paths = [path for path in images.list_files(folder) if images.image_id(path) in ids]
+    groups = source.image_ids.group(images.list_files(source.image_folder))
+    paths = [paths[0] for key, paths in groups.items() if key in ids]
     pictures = {}
     with console.Progress(len(paths), "pictures") as progress:
         for batch in images.batches(paths, _SIDE, 64):
-            pictures |= zip(map(images.image_id, batch.paths), batch.pixels, strict=True)
+            pictures |= zip(map(source.image_ids, batch.paths), batch.pixels, strict=True)
             progress.update(len(batch.paths) + len(batch.unreadable))
     return pictures
 
@@ -84,13 +85,13 @@ def main() -> None:
                 f"{name}; make it with python 1_data_preprocessor.py"
             )
     source = dataset.Dataset(args.dataset)
-    descriptions = text.cleaned(source.caption_file)
-    splits = stages.find_splits(args.dataset, args.workdir, args.seed)
+    descriptions, _ = text.clean_all(source.captions)
+    splits = stages.find_splits(source, args.workdir, args.split_seed, descriptions)
     ids = {split: splits.ids[split] for split in ("train", "dev")}  # test has no business here
 
     @functools.cache
     def pictures() -> dict[str, np.ndarray]:
-        return _pictures(source.image_folder, {key for keys in ids.values() for key in keys})
+        return _pictures(source, {key for keys in ids.values() for key in keys})
 
     from captioning import yardsticks  # scikit-learn takes a second to load
 
@@ -112,10 +113,6 @@ def main() -> None:
             figures = yardsticks.chance(*own)
         else:
             matrices = [artifacts.stack_features(features, keys) for keys in usable.values()]
-            if not all(np.isfinite(matrix).all() for matrix in matrices):
-                raise CaptioningError(
-                    f"{name}: expected finite features, found NaN or infinity; make them anew"
-                )
             figures = yardsticks.scores(*matrices, *own)
         console.result(_line(name, figures, time.monotonic() - start))
 

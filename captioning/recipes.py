@@ -281,9 +281,12 @@ class CaptionData:
         mean = self.train_features.mean(axis=0)
         columns = np.array_split(self.train_features, 16, axis=1)  # `std` copies what it is given
         deviation = np.concatenate([some.std(axis=0) for some in columns])
-        # a unit that hardly varies stays small: its rounding errors must not become a signal
-        floor = 0.1 * deviation.mean() + 1e-12
-        how = Standardisation(mean, np.maximum(deviation, floor) / FEATURE_DEVIATION)
+        if deviation.mean() > 1e-6 * np.abs(mean).mean():
+            # a unit that hardly varies stays small: its rounding errors must not become a signal
+            scale = np.maximum(deviation, 0.1 * deviation.mean()) / FEATURE_DEVIATION
+        else:  # nothing varies, as with a single image, beyond rounding errors
+            scale = np.ones_like(deviation)
+        how = Standardisation(mean, scale)
         features = (self.train_features, self.dev_features)
         train, dev = (Standardised(f, how) for f in features)
         return dataclasses.replace(self, train_features=train, dev_features=dev), how
@@ -400,14 +403,16 @@ def train(
     if settings["patience"]:
         callbacks.append(keras.callbacks.EarlyStopping(patience=settings["patience"]))
 
-    def save(row: dict) -> Path:
+    def checkpoint(row: dict) -> Path:
+        return folder / artifacts.captioner_name(row)
+
+    def save(row: dict) -> None:
         saved.set_weights(model.network.get_weights())
         if standardisation:
             standardisation.fold(saved)
-        return captioner.save(
-            folder / artifacts.captioner_name(row), captioner.Captioner(saved, record)
-        )
+        captioner.save(checkpoint(row), captioner.Captioner(saved, record))
 
+    falls = settings["recipe"] == "fast" and not settings["plateau"]
     return training.fit(
         model,
         batches,
@@ -415,7 +420,9 @@ def train(
         epochs=settings["epochs"],
         folder=folder,
         settings=settings,
-        on_improvement=save,
+        checkpoint=checkpoint,
+        save=save,
+        fixed_epochs=training.COSINE if falls else None,
         callbacks=callbacks,
         resume=resume,
     )

@@ -6,12 +6,13 @@ Each stage reads the files of the one before from a work folder, and returns the
 import json
 import platform
 import sys
-from collections.abc import Sequence, Set
+from collections.abc import Collection, Sequence, Set
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from captioning import artifacts, console, dataset, files, images, text
+from captioning import artifacts, console, dataset, files, ids, images, seen, text
 from captioning.errors import CaptioningError
+from captioning.tokenizer import Tokenizer
 
 CELL_WIDTH = 240  # pixels of a picture on a contact sheet
 _MOST_COMPLAINTS = 20  # printed about one file
@@ -21,50 +22,58 @@ if TYPE_CHECKING:  # Keras is loaded by the stages that need it
     from captioning.encoders import Encoder
 
 
-def describe(folder: Path, workdir: Path, seed: int) -> list[Path]:
+def describe(source: dataset.Dataset, workdir: Path, split_seed: int = 0) -> list[Path]:
     """Clean the captions of a dataset into `descriptions.txt`; draw splits where none are given."""
-    source = dataset.Dataset(folder)
-    captions, complaints = text.parse_captions(source.caption_file)
+    captions, complaints, image_ids = source.parsed
     for complaint in complaints[:_MOST_COMPLAINTS]:
         console.note(complaint)
     if len(complaints) > _MOST_COMPLAINTS:
         console.note(f"and {len(complaints) - _MOST_COMPLAINTS} more lines like these")
-    cleaned = {key: list(map(text.clean, group)) for key, group in captions.items()}
+    if image_ids.notice:
+        console.note(image_ids.notice)
+    cleaned, notices = text.clean_all(captions)
     vocabulary = {word for group in cleaned.values() for text_ in group for word in text_.split()}
     if not vocabulary:
         raise CaptioningError(
             f"expected words of two or more letters in the captions of {source.caption_file}, "
             "found none; check that file"
         )
-    path = artifacts.save_descriptions(workdir, captions)
+    path = artifacts.save_descriptions(workdir, cleaned)
     empty = sum(not caption for group in cleaned.values() for caption in group)
     console.note(
         f"captions: {sum(map(len, cleaned.values()))} of {len(cleaned)} images, "
         f"{len(vocabulary)} words" + (f", {empty} clean to nothing" if empty else "")
     )
+    for notice in notices:
+        console.note(notice)
     _compare_with_images(source, captions.keys())
-    return [path, *find_splits(folder, workdir, seed).written]
+    return [path, *find_splits(source, workdir, split_seed, captions).written]
 
 
 def _compare_with_images(source: dataset.Dataset, captioned: Set[str]) -> None:
     """Say which captions have no image, and which images no caption."""
-    try:
-        found = {images.image_id(path) for path in images.list_files(source.image_folder)}
-    except CaptioningError:  # captions alone will do for now
+    found = set(map(source.image_ids, source.pictures))
+    if not found:  # captions alone will do for now
         return
-    for what, ids in (
+    for what, keys in (
         ("images with captions have no file", captioned - found),
         ("image files have no caption", found - captioned),
     ):
-        if ids:
-            console.note(f"{len(ids)} {what} in {source.folder} ({artifacts.few(sorted(ids))})")
+        if keys:
+            console.note(f"{len(keys)} {what} in {source.folder} ({artifacts.few(sorted(keys))})")
 
 
-def find_splits(folder: Path, workdir: Path, seed: int) -> dataset.Splits:
-    """The split lists; says where they come from and whether they overlap."""
-    splits = dataset.splits(dataset.Dataset(folder), workdir, seed)
+def find_splits(
+    source: dataset.Dataset, workdir: Path, split_seed: int, known: Collection[str]
+) -> dataset.Splits:
+    """The split lists; says where they come from and whether they overlap.
+
+    Args:
+        known: the image ids of the dataset.
+    """
+    splits = dataset.splits(source, workdir, split_seed, known)
     sizes = "/".join(str(len(splits.ids[split])) for split in dataset.SPLITS)
-    origin = f"drawn with seed {seed} into" if splits.made else "from"
+    origin = f"drawn with --split-seed {split_seed} into" if splits.made else "from"
     console.note(f"splits: {sizes} images (train/dev/test), {origin} {splits.folder}")
     for sentence in splits.overlaps:
         console.note(f"warning: {sentence}")
@@ -78,8 +87,12 @@ def extract(
     batch_size: int,
     limit: int | None = None,
     strict: bool = False,
+    image_ids: ids.ImageIds | None = None,
 ) -> tuple[list[Path], int]:
     """Features of every readable image of a folder → `features.pkl`, `features.json`.
+
+    Args:
+        image_ids: of the dataset; None for those of the folder's files alone.
 
     Returns:
         the paths written, and the number of files skipped.
@@ -87,8 +100,11 @@ def extract(
     from captioning import extraction
 
     paths = images.list_files(folder)[:limit]
+    image_ids = image_ids or ids.ImageIds(paths)
     with files.locked(workdir):
-        features, skipped = extraction.extract(encoder, paths, batch_size, workdir, strict)
+        features, skipped = extraction.extract(
+            encoder, paths, batch_size, workdir, strict, image_ids
+        )
         for name, reason in skipped.items():
             console.note(f"skipped {name}: {reason}")
         if skipped:
@@ -98,6 +114,7 @@ def extract(
             "dimension": encoder.dimension,
             "images": len(features),
             "skipped": skipped,
+            artifacts.SEEN: seen.among(features, encoder.seen),
             "versions": versions(),
         }
         written = artifacts.save_features(workdir, features, record)
@@ -110,6 +127,8 @@ def train(
     workdir: Path,
     seed: int,
     *,
+    split_seed: int = 0,
+    allow_seen: bool = False,
     recipe: str,
     epochs: int | None,
     batch_size: int | None,
@@ -121,6 +140,8 @@ def train(
     """Train the captioner on `features.pkl` and `descriptions.txt`.
 
     Args:
+        allow_seen: warn, instead of raising, where the encoder was trained on images of dev or
+            test.
         recipe: 'fast' or 'reference', see `recipes.compile_`; brings its own epochs and batch
             size where they are None.
         plateau: epochs without a better val_loss before the learning rate falls.
@@ -130,10 +151,12 @@ def train(
         the paths written: the checkpoints, best last, the history, the curves and the state.
     """
     descriptions = artifacts.load_descriptions(workdir)
-    features, encoder = artifacts.load_features(workdir)
-    splits = find_splits(folder, workdir, seed)
+    features, encoder, images_seen = artifacts.load_features(workdir)
+    splits = find_splits(dataset.Dataset(folder), workdir, split_seed, descriptions)
+    for split in ("dev", "test"):
+        _check_unseen(split, splits.ids[split], images_seen, allow_seen)
     tokenizer = artifacts.fit_tokenizer(descriptions, splits.ids["train"])
-    ids = {
+    usable = {
         split: artifacts.usable_ids(split, splits.ids[split], descriptions, features)
         for split in ("train", "dev")
     }
@@ -142,11 +165,11 @@ def train(
 
     from captioning import recipes, training
 
-    data = recipes.CaptionData.prepare(ids, descriptions, features, tokenizer)
+    data = recipes.CaptionData.prepare(usable, descriptions, features, tokenizer)
     del features  # copied: they may be most of the memory
     console.note(
-        f"training on {len(ids['train'])} images, {data.train.target_count} words to predict; "
-        f"dev: {len(ids['dev'])} images, {data.dev.target_count} words; vocabulary "
+        f"training on {len(usable['train'])} images, {data.train.target_count} words to predict; "
+        f"dev: {len(usable['dev'])} images, {data.dev.target_count} words; vocabulary "
         f"{tokenizer.vocabulary_size}, max_length {data.max_length}, D {data.dimension}"
     )
     settings = {
@@ -167,45 +190,83 @@ def train(
         "settings": settings,
     }
     with files.locked(workdir):
+        if not resume:
+            _warn_of_checkpoints(workdir)
         history = recipes.train(data, settings, record, workdir, resume)
     names = [artifacts.captioner_name(row) for row in training.improvements(history)]
     names += [training.HISTORY, training.CURVES, training.STATE]
     return [workdir / name for name in names if (workdir / name).exists()]
 
 
+def _check_unseen(split: str, keys: Sequence[str], seen: Set[str], allowed: bool) -> int:
+    """Refuse a split whose images the encoder was trained on; with `allowed`, warn.
+
+    Returns:
+        how many of them it was trained on.
+    """
+    found = [key for key in keys if key in seen]
+    if found:
+        fault = (
+            f"the encoder was trained on {len(found)} of the {len(keys)} images of the {split} "
+            f"split (such as {found[0]}), so that scores on them flatter"
+        )
+        if not allowed:
+            raise CaptioningError(
+                f"{fault}; use the split lists that it was pretrained with (put them into the "
+                "work folder), or insist with --allow-seen"
+            )
+        console.note(f"warning: {fault}")
+    return len(found)
+
+
+def _warn_of_checkpoints(workdir: Path) -> None:
+    """Name the checkpoints of former runs, among which script 3 will choose as well."""
+    former = [path.name for path in artifacts.captioners(workdir)]
+    if former:
+        console.note(
+            f"warning: {workdir} holds {len(former)} captioners of earlier runs "
+            f"({artifacts.few(sorted(former))}); 3_BLEU.py takes the lowest val_loss of all, so "
+            "move them away unless they are to compete"
+        )
+
+
 def score(
     folder: Path,
     workdir: Path,
-    seed: int,
+    split_seed: int,
     split: str,
     model: Path | None,
     captioners: Path | None = None,
+    allow_seen: bool = False,
 ) -> list[Path]:
     """Caption a split from its features and print its scores, see `metrics.report`.
 
     Without a `model`, the best of the folder `captioners`, which is the work folder by default.
     """
     descriptions = artifacts.load_descriptions(workdir)
-    splits = find_splits(folder, workdir, seed)
-    tokenizer = artifacts.fit_tokenizer(descriptions, splits.ids["train"])
-    features, encoder = artifacts.load_features(workdir)
-    ids = artifacts.usable_ids(split, splits.ids[split], descriptions, features)
+    splits = find_splits(dataset.Dataset(folder), workdir, split_seed, descriptions)
+    fitted = artifacts.fit_tokenizer(descriptions, splits.ids["train"])
+    features, encoder, images_seen = artifacts.load_features(workdir)
+    flattered = _check_unseen(split, splits.ids[split], images_seen, allow_seen)
+    keys = artifacts.usable_ids(split, splits.ids[split], descriptions, features)
+
+    path = model or artifacts.find_captioner(captioners or workdir)
+    artifacts.check_shipped(path)
 
     console.announce_device()
 
     from captioning import captioner, decoding, metrics
 
-    path = model or artifacts.find_captioner(captioners or workdir)
-    artifacts.check_shipped(path)
-    console.note(f"captioner: {path}")
+    _tell_choice(path, asked_for=model is not None)
     network = captioner.load(path)
-    tokenizer.check_fits(network.vocabulary_size, network.record.get("vocabulary_hash"))
-    matrix = artifacts.stack_features(features, ids)
+    tokenizer = _tokenizer_of(network, fitted, path.parent)
+    matrix = artifacts.stack_features(features, keys)
     del features
     network.check_features(matrix.shape[1], encoder)
-    words = dict(zip(ids, decoding.greedy(network, tokenizer, matrix), strict=True))
+    words = dict(zip(keys, decoding.greedy(network, tokenizer, matrix), strict=True))
 
-    result = {"model": str(path), "split": split, "images": len(ids), "seed": seed}
+    result = {"model": str(path), "split": split, "images": len(keys)}
+    result |= {"training": network.record.get("settings"), artifacts.SEEN: flattered}
     result |= metrics.report(words, descriptions)
     result |= {"model_sha256": files.sha256(path), "encoder": encoder, "versions": versions()}
     captions = {key: decoding.sentence(value) for key, value in words.items()}
@@ -215,10 +276,47 @@ def score(
     ]
 
 
-def make_tokenizer(folder: Path, workdir: Path, seed: int) -> list[Path]:
+def _tell_choice(path: Path, asked_for: bool) -> None:
+    """Say which captioner was taken, why, and which of other runs lie beside it."""
+    count = len(artifacts.captioners(path.parent))
+    if asked_for or count == 1:
+        console.note(f"captioner: {path}")
+        return
+    console.note(f"captioner: {path}, of {count} the one with the lowest val_loss in its name")
+    rivals = artifacts.competitors(path)
+    if rivals:
+        newer = sum(rival.stat().st_mtime > path.stat().st_mtime for rival in rivals)
+        console.note(
+            f"warning: {len(rivals)} captioners beside it are of another run, {newer} of them "
+            f"newer ({artifacts.few([rival.name for rival in rivals])}); name one with --model, or "
+            "move the files of a run away"
+        )
+
+
+def _tokenizer_of(network: "Captioner", fitted: Tokenizer, folder: Path) -> Tokenizer:
+    """The tokenizer a captioner was trained with: the one fitted here, or that of its folder.
+
+    Raises:
+        CaptioningError: if neither has its vocabulary.
+    """
+    vocabulary = network.vocabulary_size, network.record.get("vocabulary_hash")
+    beside = folder / artifacts.TOKENIZER
+    try:
+        fitted.check_fits(*vocabulary)
+    except CaptioningError:
+        if not beside.exists():
+            raise
+        tokenizer = artifacts.load_tokenizer(beside)
+        tokenizer.check_fits(*vocabulary)
+        console.note(f"word ids: from {beside}; descriptions.txt gives others")
+        return tokenizer
+    return fitted
+
+
+def make_tokenizer(folder: Path, workdir: Path, split_seed: int = 0) -> list[Path]:
     """Fit the tokenizer on the train captions → `tokenizer.pkl`."""
     descriptions = artifacts.load_descriptions(workdir)
-    splits = find_splits(folder, workdir, seed)
+    splits = find_splits(dataset.Dataset(folder), workdir, split_seed, descriptions)
     tokenizer = artifacts.fit_tokenizer(descriptions, splits.ids["train"])
     console.note(f"vocabulary size: {tokenizer.vocabulary_size}")
     return [artifacts.save_tokenizer(workdir / artifacts.TOKENIZER, tokenizer)]
@@ -251,7 +349,7 @@ def caption(
 
     from captioning import captioner, decoding
 
-    console.note(f"captioner: {path}")
+    _tell_choice(path, asked_for=model is not None)
     network = captioner.load(path)
     tokenizer.check_fits(network.vocabulary_size, network.record.get("vocabulary_hash"))
     encoder = _encoder_of(network, encoder_name, path.parent)

@@ -18,6 +18,7 @@ from captioning import console, files
 from captioning.errors import CaptioningError
 
 HISTORY, CURVES, STATE = "history.csv", "curves.png", "training-state.npz"
+COSINE = "its learning rate has fallen to zero over them"  # why a run cannot be made longer
 WRITING_SHARE = 0.1  # of the time, at most, unless the network has improved
 
 
@@ -29,7 +30,9 @@ def fit(
     epochs: int,
     folder: Path,
     settings: dict,
-    on_improvement: Callable[[dict], Path],
+    checkpoint: Callable[[dict], Path],
+    save: Callable[[dict], object],
+    fixed_epochs: str | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     resume: bool = False,
 ) -> list[dict]:
@@ -49,9 +52,10 @@ def fit(
         validation: without it the last epoch counts as the best.
         folder: where the files go.
         settings: JSON-able; must be the same when resuming, as must Keras's backend.
-        on_improvement: called with the epoch's row of the history when its val_loss is the lowest
-            so far, without validation whenever the state is written; writes the checkpoint and
-            returns its path.
+        checkpoint: the path of an epoch's checkpoint, from its row of the history.
+        save: writes it; called when an epoch's val_loss is the lowest so far, without validation
+            whenever the state is written.
+        fixed_epochs: why a resumed run cannot have more epochs than it began with, if so.
         callbacks: such as ReduceLROnPlateau and EarlyStopping; their state after a resume is
             found by replaying the history to them.
 
@@ -59,17 +63,24 @@ def fit(
         the history: one dictionary an epoch, as written to `history.csv`.
 
     Raises:
-        CaptioningError: when resuming without a state or with other settings, or when the loss is
-            no longer finite.
+        CaptioningError: when resuming without a state, with other settings, or after the end
+            without the checkpoint; when the loss is no longer finite, or val_loss never was.
     """
     if folder.exists():
         files.sweep(folder)  # there may be nothing left to write, which would do it
     settings = settings | {"backend": keras.backend.backend()}  # others draw other dropout
-    recorder = _Recorder(model, folder, settings, on_improvement, callbacks)
+    recorder = _Recorder(model, folder, settings, checkpoint, save, callbacks)
     if resume:
-        recorder.read_state()
+        recorder.read_state(fixed_epochs)
         if recorder.finished or len(recorder.history) >= epochs:
-            console.note(f"nothing left to train: {len(recorder.history)} epochs are done")
+            done = f"nothing left to train: {len(recorder.history)} epochs are done"
+            best = checkpoint(improvements(recorder.history)[-1])
+            if not best.exists():
+                raise CaptioningError(
+                    f"{done}, but their checkpoint is gone: expected {best}, found none; put it "
+                    "back, or leave --resume out to train again"
+                )
+            console.note(done + (" (it stopped early)" if recorder.finished else ""))
             return recorder.history
     train.epoch = len(recorder.history)
     model.fit(
@@ -81,6 +92,11 @@ def fit(
         shuffle=False,  # `train` shuffles, reproducibly; Keras would shuffle by a global state
         verbose=0,
     )
+    if not improvements(recorder.history):
+        raise CaptioningError(
+            f"expected a finite val_loss, found none in {len(recorder.history)} epochs, so that no "
+            "checkpoint was written; lower the learning rate, or check the dev split's features"
+        )
     return recorder.history
 
 
@@ -103,10 +119,10 @@ class _ProgressLine(keras.callbacks.Callback):
 class _Recorder(keras.callbacks.Callback):
     """Last of the callbacks: history, curves, best checkpoint, state. Replays them on resume."""
 
-    def __init__(self, model, folder, settings, on_improvement, others):
+    def __init__(self, model, folder, settings, checkpoint, save, others):
         super().__init__()
         self.trained, self.folder, self.settings = model, folder, settings
-        self.on_improvement, self.others = on_improvement, others
+        self.checkpoint, self.save, self.others = checkpoint, save, others
         self.history: list[dict] = []
         self.arrays: list[np.ndarray] | None = None
         self.finished = False
@@ -146,7 +162,8 @@ class _Recorder(keras.callbacks.Callback):
             f"{key} {value:.4f}" for key, value in logs.items() if key != "learning_rate"
         )
         if improved and due:
-            line += f", saved {self.on_improvement(row).name}"
+            self.save(row)
+            line += f", saved {self.checkpoint(row).name}"
         console.note(f"{line} ({row['seconds']:.1f} s)")
         if due:
             write_history(self.folder / HISTORY, self.history)
@@ -166,7 +183,7 @@ class _Recorder(keras.callbacks.Callback):
         with files.atomic(self.folder / STATE) as temporary:
             np.savez(temporary, meta=np.array(json.dumps(meta)), **named)
 
-    def read_state(self) -> None:
+    def read_state(self, fixed_epochs: str | None) -> None:
         path = self.folder / STATE
         if not path.exists():
             raise CaptioningError(f"expected {path} to resume from, found none; leave --resume out")
@@ -176,7 +193,7 @@ class _Recorder(keras.callbacks.Callback):
                 self.arrays = [state[f"variable_{i}"] for i in range(len(state.files) - 1)]
             self.history, self.finished = meta["history"], meta["finished"]
             self.written = len(self.history)
-            self._check_settings(path, meta["settings"])
+            self._check_settings(path, meta["settings"], fixed_epochs)
             shapes = [tuple(variable.shape) for variable in self._variables()]
             if shapes != [array.shape for array in self.arrays]:
                 raise CaptioningError(f"{path} is of another network; leave --resume out")
@@ -187,11 +204,17 @@ class _Recorder(keras.callbacks.Callback):
                 f"{path} cannot be read ({error}); delete it and train without --resume"
             ) from None
 
-    def _check_settings(self, path: Path, saved: dict) -> None:
+    def _check_settings(self, path: Path, saved: dict, fixed_epochs: str | None) -> None:
         now = json.loads(json.dumps(self.settings))  # as the file has them: lists, not tuples
         keys = (saved.keys() | now.keys()) - {"versions"}  # a newer library is no other run
         differing = sorted(key for key in keys if saved.get(key) != now.get(key))
-        if differing:
+        if differing == ["epochs"] and now["epochs"] > saved["epochs"]:
+            if fixed_epochs:
+                raise CaptioningError(
+                    f"{path} was trained for {saved['epochs']} epochs and cannot go on to "
+                    f"{now['epochs']}: {fixed_epochs}; train again without --resume"
+                )
+        elif differing:
             key = differing[0]
             raise CaptioningError(
                 f"{path} was trained with {key} = {saved.get(key)!r}, now it is {now.get(key)!r}; "

@@ -12,11 +12,12 @@ import h5py
 import keras
 import numpy as np
 
-from captioning import archives, checkpoints, files, networks, weights
+from captioning import archives, checkpoints, files, networks, seen, weights
 from captioning.errors import CaptioningError, printable, refusing
 
 SIZES = (32, 1024)  # least and largest side of the pictures an encoder may take, in pixels
 _RECORD = "encoder"  # an attribute of the HDF5 file, JSON
+_SEEN = "seen"  # a dataset of it, uint64: see `captioning.seen`
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +30,7 @@ class Trunk:
         size: height and width in pixels of the pictures it is meant for.
         preprocessing: a name of `weights.PREPROCESSINGS`.
         pool_padding: see `networks.resnet50`.
+        seen: the images it has been trained on, see `captioning.seen`.
     """
 
     values: Mapping[str, np.ndarray]
@@ -36,6 +38,7 @@ class Trunk:
     size: int = 224
     preprocessing: str = "imagenet"
     pool_padding: str = "torch"
+    seen: np.ndarray = dataclasses.field(default_factory=lambda: seen.NONE)
 
     @property
     def digest(self) -> str:
@@ -130,11 +133,13 @@ def save(path: str | os.PathLike, trunk: Trunk, record: dict) -> Path:
         record: how it was made, JSON-able; stands in the file with what `Trunk` says.
     """
     description = dataclasses.asdict(dataclasses.replace(trunk, values={}))
-    del description["values"]
+    del description["values"], description["seen"]
     with files.atomic(path) as temporary, h5py.File(temporary, "w") as file:
         file.attrs[_RECORD] = json.dumps(record | description)
         for name, values in trunk.values.items():
             file[name] = values.astype(np.float16 if values.ndim == 4 else np.float32)
+        if len(trunk.seen):
+            file[_SEEN] = trunk.seen
     return Path(path)
 
 
@@ -158,11 +163,15 @@ def _saved(path: Path, file: h5py.File) -> Trunk:
         lambda name, node: nodes.update({name: node}) if isinstance(node, h5py.Dataset) else None
     )
     shapes = networks.parameter_shapes(backbone)
+    images = nodes.pop(_SEEN, None)
+    if images is not None and (images.ndim != 1 or images.dtype != np.uint64):
+        raise ValueError("it does not tell which images it has seen")
     _check(nodes, shapes, "", path, network=f"trunk {backbone!r}")  # before any is read
     if any(nodes[name].dtype.kind != "f" for name in shapes):
         raise ValueError("it holds something else than floats")
     values = {name: nodes[name][()].astype(np.float32) for name in shapes}
-    return Trunk(values, backbone, size, record["preprocessing"], record["pool_padding"])
+    how = record["preprocessing"], record["pool_padding"]
+    return Trunk(values, backbone, size, *how, seen.NONE if images is None else images[()])
 
 
 def _own(path: Path) -> dict[str, np.ndarray]:

@@ -39,7 +39,8 @@ class ViewBatches(keras.utils.PyDataset):
         self.images, self.augmentation, self.view_count = images, augmentation, view_count
         self.rows = np.arange(len(images)) if rows is None else np.asarray(rows)
         count = -(-len(self.rows) // batch_size) if fixed else 1
-        self.batch_size = min(batch_size, len(self.rows) // count)
+        even = max(2, len(self.rows) // count)  # one picture has nothing to be told from
+        self.batch_size = min(batch_size, even, len(self.rows))
         self.seed, self.fixed = seed, fixed
         self.epoch = 0
 

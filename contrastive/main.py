@@ -16,6 +16,7 @@ Files: encoder.weights.h5, history.csv, curves.png, training-state.npz (for --re
 """
 
 import argparse
+import dataclasses
 import sys
 from pathlib import Path
 
@@ -123,6 +124,7 @@ def arguments() -> argparse.Namespace:
         metavar="DIR",
         help="folder of the split lists, where the dataset has none (default: the current folder)",
     )
+    console.add_split_seed(parser)
     args = parser.parse_args()
     if args.method == "image-text" and not args.dataset:
         parser.error("--method image-text needs --dataset, the captions to learn from")
@@ -138,7 +140,7 @@ def main() -> None:
     args = arguments()
     console.announce_device(args.precision)
 
-    from captioning import contrastive, dataset, files, hdf5, stages
+    from captioning import contrastive, dataset, files, hdf5, seen, stages
 
     if args.init and Path(args.init).resolve() == (args.output / contrastive.ENCODER).resolve():
         raise CaptioningError(
@@ -167,10 +169,14 @@ def main() -> None:
     pairs, drawn = None, []
     with files.locked(args.output):
         if args.dataset:
-            splits = stages.find_splits(args.dataset, args.workdir, seed=0)
+            source = dataset.Dataset(args.dataset)
+            splits = stages.find_splits(source, args.workdir, args.split_seed, source.captions)
             drawn = splits.written
-            pairs = contrastive.Pairs.find(args.dataset, splits.ids, pictures)
-            settings["captions_sha256"] = files.sha256(dataset.Dataset(args.dataset).caption_file)
+            pairs = contrastive.Pairs.find(source, splits.ids, pictures)
+            settings["captions_sha256"] = files.sha256(source.caption_file)
+        rows = pairs.rows if args.method == "image-text" else None
+        images = seen.union(trunk.seen, pictures.hashes(rows))
+        trunk = dataclasses.replace(trunk, seen=images)
         run = contrastive.prepare(trunk, pictures, held_out, pairs, settings)
         console.note(
             f"{args.method}: {len(run.data.rows)} pictures, views of {args.size} pixels, "

@@ -18,7 +18,7 @@ from captioning import console
 
 def main() -> None:
     parser = console.parser(__doc__)
-    console.add_workplace(parser, "jigsaw_work")
+    console.add_workplace(parser, "jigsaw_work", draws="the training")
     console.add_training(parser, epochs=25)
     args = parser.parse_args()
 
@@ -28,6 +28,8 @@ def main() -> None:
         args.dataset,
         args.workdir,
         args.seed,
+        split_seed=args.split_seed,
+        allow_seen=args.allow_seen,
         recipe=args.recipe,
         epochs=args.epochs,
         batch_size=args.batch_size,

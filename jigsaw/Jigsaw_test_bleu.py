@@ -23,11 +23,21 @@ def main() -> None:
     parser.add_argument(
         "--model", type=Path, metavar="FILE", help="default: the one with the lowest val_loss"
     )
+    console.add_allow_seen(parser)
     args = parser.parse_args()
 
     from captioning import stages
 
-    console.written(stages.score(args.dataset, args.workdir, args.seed, args.split, args.model))
+    console.written(
+        stages.score(
+            args.dataset,
+            args.workdir,
+            args.split_seed,
+            args.split,
+            args.model,
+            allow_seen=args.allow_seen,
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ def main() -> None:
 
     from captioning import stages
 
-    console.written(stages.make_tokenizer(args.dataset, args.workdir, args.seed))
+    console.written(stages.make_tokenizer(args.dataset, args.workdir, args.split_seed))
 
 
 if __name__ == "__main__":

@@ -19,9 +19,10 @@ def main() -> None:
     console.add_workplace(parser, "jigsaw_work")
     args = parser.parse_args()
 
-    from captioning import stages
+    from captioning import dataset, stages
 
-    console.written(stages.describe(args.dataset, args.workdir, args.seed))
+    source = dataset.Dataset(args.dataset)
+    console.written(stages.describe(source, args.workdir, args.split_seed))
 
 
 if __name__ == "__main__":

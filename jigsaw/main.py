@@ -61,7 +61,7 @@ def main() -> None:
     args = arguments()
     console.announce_device(args.precision)
 
-    from captioning import files, hdf5, jigsaw, stages
+    from captioning import files, hdf5, jigsaw, seen, stages
     from jigsaw.DataGenerator import DataGenerator
     from jigsaw.hamming_set import maximal_hamming
 
@@ -107,7 +107,7 @@ def main() -> None:
         "versions": stages.versions(),
     }
     console.note(f"puzzles: {settings['images']} pictures, {len(permutations)} permutations")
-    record |= {"settings": settings}
+    record |= {"settings": settings, "seen": seen.to_text(pictures["train"].hashes())}
     with files.locked(args.output):
         written = jigsaw.train(data, settings, record, args.output, args.resume)
     console.written(written)

@@ -21,7 +21,7 @@ def test_features_are_the_references_and_load_by_plain_pickle(tmp_path):
         plain = pickle.load(file)
     assert list(plain) == list(FEATURES)
     assert all((plain[key] == FEATURES[key]).all() for key in FEATURES)
-    features, encoder = artifacts.load_features(tmp_path)
+    features, encoder, _ = artifacts.load_features(tmp_path)
     assert encoder == {"name": "random"}
     np.testing.assert_array_equal(
         artifacts.stack_features(features, ["image2", "image0"])[:, 0], [2, 0]
@@ -31,7 +31,7 @@ def test_features_are_the_references_and_load_by_plain_pickle(tmp_path):
 def test_features_of_other_programs_need_no_record(tmp_path):
     flat = {"a": np.arange(4.0), "b": np.ones(4)}  # one-dimensional, float64
     (tmp_path / "features.pkl").write_bytes(pickle.dumps(flat))
-    features, encoder = artifacts.load_features(tmp_path)
+    features, encoder, _ = artifacts.load_features(tmp_path)
     assert encoder is None
     assert {(f.shape, f.dtype.str) for f in features.values()} == {((1, 4), "<f4")}
 
@@ -59,12 +59,35 @@ def test_a_record_of_other_features_is_ignored(tmp_path, capsys):
         ([1], "expected a dictionary"),
         ({"a": "text"}, "'a' → str"),
         ({"a": np.ones(3), "b": np.ones(4)}, r"expected 3 numbers .* shape \(4,\) for b"),
+        ({"a": np.ones((64, 2048))}, r"shape \(64, 2048\) for a, a grid of features"),
+        ({"a": np.ones((1, 64, 256))}, r"shape \(1, 64, 256\) for a, a grid of features"),
+        ({"a": np.ones(3), "b": np.array([1, np.nan, 1])}, "NaN or infinity in the feature of b"),
+        ({"a": np.array([1, -np.inf])}, "NaN or infinity in the feature of a"),
+        ({"a": np.array([1, 1e300])}, "NaN or infinity in the feature of a"),  # in float32
+        ({"a.jpg": np.ones(3), "a.png": np.ones(3)}, "two of a;"),
     ],
 )
 def test_other_contents_are_refused(tmp_path, value, match):
     pickles.dump(tmp_path / "features.pkl", value)
     with pytest.raises(CaptioningError, match=match):
         artifacts.load_features(tmp_path)
+
+
+def test_keys_may_be_file_names(tmp_path):
+    keys = ["a.jpg", "walk.1.jpg", "walk.2.jpg", "plain", "with.dot"]
+    pickles.dump(tmp_path / "features.pkl", {k: np.full(3, i) * 1.0 for i, k in enumerate(keys)})
+    features = artifacts.read_features(tmp_path / "features.pkl")
+    assert list(features) == ["a", "walk.1", "walk.2", "plain", "with.dot"]
+    assert [value[0, 0] for value in features.values()] == [0, 1, 2, 3, 4]
+
+
+def test_features_that_are_all_the_same_get_a_warning(tmp_path, capsys):
+    pickles.dump(tmp_path / "features.pkl", dict.fromkeys("abc", np.ones(3)))
+    artifacts.read_features(tmp_path / "features.pkl")
+    assert "warning: the features of all 3 images" in capsys.readouterr().err
+    pickles.dump(tmp_path / "features.pkl", FEATURES)
+    artifacts.read_features(tmp_path / "features.pkl")
+    assert "warning" not in capsys.readouterr().err
 
 
 def test_tokenizer_survives_the_file_and_opens_by_plain_pickle(tmp_path):

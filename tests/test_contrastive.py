@@ -1,6 +1,7 @@
 """Pretraining: training that resumes, what it learned as an encoder, the script."""
 
 import csv
+import dataclasses
 import json
 import os
 import shutil
@@ -14,10 +15,12 @@ from keras import ops
 
 from captioning import (
     contrastive,
+    dataset,
     encoders,
     hdf5,
     methods,
     networks,
+    seen,
     training,
     trunks,
 )
@@ -192,6 +195,8 @@ def test_the_script_learns_from_captions(tiny, tmp_path, script):
            cwd=tmp_path)  # fmt: skip
     record = json.loads((tmp_path / "features.json").read_text())
     assert (record["dimension"], record["encoder"]["size"]) == (512, 48)
+    train = dataset.read_split(tiny / "Flickr8k_text/Flickr_8k.trainImages.txt")
+    assert record["seen_by_encoder"] == train
 
 
 def test_the_script_runs_on_pytorch(file, tmp_path, script):
@@ -241,4 +246,27 @@ def test_the_choices_of_the_script_are_the_tables():
 def test_pictures_of_another_dataset_are_refused(tiny, file):
     ids = {"train": ["absent"], "dev": ["016_green"]}
     with pytest.raises(CaptioningError, match="found 0 and 1; check --hdf5"):
-        contrastive.Pairs.find(tiny, ids, hdf5.Images(file))
+        contrastive.Pairs.find(dataset.Dataset(tiny), ids, hdf5.Images(file))
+
+
+@pytest.mark.parametrize(("count", "batch_size"), [(26, 1), (1, 8)])
+def test_one_picture_a_batch_is_refused(pictures, tmp_path, count, batch_size):
+    """Its loss is 0 and its accuracy 1, whatever the network."""
+    with pytest.raises(CaptioningError, match="at least 2 pictures to learn from"):
+        run(pictures[:count], tmp_path, batch_size=batch_size)
+    assert not any(tmp_path.iterdir())
+
+
+def test_an_encoder_tells_which_images_it_was_trained_on(file, tmp_path, untrained):
+    before = trunks.read(untrained)
+    assert not len(before.seen)
+    seen_now = hdf5.Images(file).hashes([0, 3])
+    trunk = dataclasses.replace(before, seen=seen.union(before.seen, seen_now))
+    path = trunks.save(tmp_path / "first.weights.h5", trunk, {})
+    started = contrastive.start(str(path), None, 48, 0)
+    both = seen.union(started.seen, hdf5.Images(file).hashes([3, 5]))
+    path = trunks.save(tmp_path / "next.weights.h5", dataclasses.replace(started, seen=both), {})
+    encoder = encoders.load(path)
+    names = [f"{i:03d}" for i in range(7)]
+    assert seen.among(names, encoder.seen) == ["000", "003", "005"]
+    assert encoders.load(untrained).seen.size == 0

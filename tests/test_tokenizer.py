@@ -50,12 +50,13 @@ def test_equals_keras_on_any_texts(texts):
 
 
 def test_equals_keras_on_flickr8k(flickr8k):
+    """In the order of descriptions.txt, as the reference reads it, not of the split list."""
     source = dataset.Dataset(flickr8k)
-    descriptions = text.parse_descriptions(
-        text.format_descriptions(text.parse_captions(source.caption_file)[0])
-    )
+    descriptions, _ = text.clean_all(source.captions)
     ids = dataset.splits(source, flickr8k).ids["train"]
-    wrapped = [text.wrap(caption) for key in ids for caption in descriptions[key]]
+    lines = (line.split(" ", 1) for line in text.format_descriptions(descriptions).split("\n"))
+    wanted = set(ids)
+    wrapped = [text.wrap(caption) for key, caption in lines if key in wanted]
     ours = artifacts.fit_tokenizer(descriptions, ids)
     assert ours.vocabulary_size == 7579
     assert max(len(caption.split()) for caption in wrapped) == 34
@@ -63,6 +64,14 @@ def test_equals_keras_on_flickr8k(flickr8k):
     theirs = keras_2021()
     theirs.fit_on_texts(wrapped)
     assert_equal(ours, theirs, wrapped)
+    assert [ours.word_index[word] for word in ("young", "red")] == [25, 26]  # 1,976 times each
+
+
+def test_the_order_of_the_split_list_is_of_no_account():
+    descriptions = {"a": ["young dog"], "b": ["red dog"], "c": ["old dog"]}
+    expected = {"startseq": 1, "dog": 2, "endseq": 3, "young": 4, "red": 5}
+    for ids in (["a", "b"], ["b", "a"]):
+        assert artifacts.fit_tokenizer(descriptions, ids).word_index == expected
 
 
 def test_ids_fall_with_the_count_and_ties_keep_the_order_of_appearance():

@@ -30,6 +30,9 @@ class Line(keras.utils.PyDataset):
         self.epoch += 1
 
 
+BEST = "best.weights.h5"
+
+
 class FixedLine(Line):
     """The same batches every epoch, to validate on."""
 
@@ -37,7 +40,7 @@ class FixedLine(Line):
         pass
 
 
-def run(folder, epochs=3, resume=False, callbacks=(), **settings):
+def run(folder, epochs=3, resume=False, callbacks=(), fixed_epochs=None, **settings):
     keras.utils.set_random_seed(0)
     model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
     model.compile(optimizer=keras.optimizers.Adam(0.1), loss="mse")
@@ -46,14 +49,13 @@ def run(folder, epochs=3, resume=False, callbacks=(), **settings):
 
     def save(row):
         saved.append(row["epoch"])
-        path = folder / "best.weights.h5"
-        model.save_weights(path)
-        return path
+        model.save_weights(folder / BEST)
 
     folder.mkdir(exist_ok=True)
     history = training.fit(
-        model, Line(), FixedLine(), epochs=epochs, folder=folder, settings=settings,
-        on_improvement=save, callbacks=callbacks, resume=resume,
+        model, Line(), FixedLine(), epochs=epochs, folder=folder,
+        settings=settings | {"epochs": epochs}, checkpoint=lambda row: folder / BEST, save=save,
+        fixed_epochs=fixed_epochs, callbacks=callbacks, resume=resume,
     )  # fmt: skip
     return history, saved
 
@@ -96,10 +98,30 @@ def test_more_epochs_after_the_end_are_those_of_one_run(tmp_path):
     assert [row["val_loss"] for row in parts] == [row["val_loss"] for row in whole]
 
 
+def test_no_more_epochs_where_the_learning_rate_has_fallen_to_zero_and_never_fewer(tmp_path):
+    run(tmp_path, epochs=2)
+    with pytest.raises(CaptioningError, match="for 2 epochs and cannot go on to 4: its learning"):
+        run(tmp_path, epochs=4, resume=True, fixed_epochs=training.COSINE)
+    with pytest.raises(CaptioningError, match="epochs = 2, now it is 1"):
+        run(tmp_path, epochs=1, resume=True)
+
+
 def test_a_finished_run_is_not_trained_again(tmp_path):
     first, _ = run(tmp_path)
     again, saved = run(tmp_path, resume=True)
     assert (again, saved) == (first, [])
+    (tmp_path / BEST).unlink()
+    with pytest.raises(CaptioningError, match=r"nothing left to train.*checkpoint is gone"):
+        run(tmp_path, resume=True)
+
+
+def test_a_val_loss_that_never_is_a_number_is_an_error(tmp_path):
+    class Undefined(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            logs["val_loss"] = float("inf" if epoch else "nan")
+
+    with pytest.raises(CaptioningError, match="no checkpoint was written"):
+        run(tmp_path, callbacks=[Undefined()])
 
 
 def test_resuming_needs_a_state_with_the_same_settings(tmp_path):
@@ -229,4 +251,7 @@ def test_a_loss_that_is_no_number_says_what_was_written(tmp_path, now):
 def test_a_run_is_not_resumed_on_another_backend(tmp_path):
     run(tmp_path, epochs=1)
     with pytest.raises(CaptioningError, match="backend = 'tensorflow', now it is 'jax'"):
-        training._Recorder(None, tmp_path, {"backend": "jax"}, None, ()).read_state()
+        recorder = training._Recorder(
+            None, tmp_path, {"backend": "jax", "epochs": 1}, None, None, ()
+        )
+        recorder.read_state(None)

@@ -55,3 +55,5 @@ def test_validation_leaves_next_to_nothing_out(pictures):
     batches = view_batches.ViewBatches(pictures[:9], *how, fixed=True)
     assert (len(batches), batches.batch_size) == (2, 4)
     assert len(view_batches.ViewBatches(pictures[:9], *how)) == 1
+    pair = view_batches.ViewBatches(pictures[:3], views.Augmentation(), 1, 2, 0, fixed=True)
+    assert (len(pair), pair.batch_size) == (1, 2)  # one picture has nothing to be told from

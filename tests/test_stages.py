@@ -1,0 +1,135 @@
+"""Which run a score belongs to, and which images may judge a captioner."""
+
+import json
+import os
+import shutil
+
+import numpy as np
+import pytest
+
+from captioning import artifacts, captioner, dataset, files, stages, text
+from captioning.errors import CaptioningError
+
+WORDS = {"red": "red square", "green": "green grass", "blue": "blue sky"}
+IDS = [f"{i:02d}_{list(WORDS)[i % 3]}" for i in range(12)]
+SPLITS = {"train": IDS[:6], "dev": IDS[6:9], "test": IDS[9:]}
+SETTINGS = {"recipe": "fast", "epochs": 12, "seed": 0, "data": "digest"}
+
+
+def save_captioner(folder, val_loss, epoch=1, record=None, seed=0):
+    """A captioner of random weights, as a training leaves it."""
+    descriptions = artifacts.load_descriptions(folder)
+    tokenizer = artifacts.fit_tokenizer(descriptions, SPLITS["train"])
+    network = captioner.build(4, tokenizer.vocabulary_size, 5, units=8)
+    rng = np.random.default_rng(seed)
+    network.set_weights([rng.normal(size=w.shape) for w in network.get_weights()])
+    name = artifacts.captioner_name({"epoch": epoch, "loss": 1, "val_loss": val_loss})
+    record = {"vocabulary_hash": tokenizer.vocabulary_hash, "encoder": None} | (record or {})
+    return captioner.save(folder / name, captioner.Captioner(network, record))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A work folder, and a dataset of split lists alone."""
+    descriptions = {key: [WORDS[key[3:]]] for key in IDS}
+    artifacts.save_descriptions(tmp_path, descriptions)
+    rng = np.random.default_rng(0)
+    features = {key: rng.normal(size=(1, 4)).astype("float32") for key in IDS}
+    artifacts.save_features(tmp_path, features, {"encoder": {"name": "other"}})
+    for split, ids in SPLITS.items():
+        (tmp_path / dataset.split_file_name(split)).write_text("\n".join(ids))
+    return tmp_path
+
+
+def scores(folder, **options):
+    stages.score(folder, folder, 0, "dev", None, **options)
+    return json.loads((folder / "bleu-dev.json").read_text())
+
+
+def test_scores_tell_the_settings_of_the_captioner_that_was_scored(folder, capsys):
+    first = save_captioner(folder, 3.4, record={"settings": SETTINGS})
+    second = save_captioner(folder, 3.9, 2, {"settings": SETTINGS | {"epochs": 2, "seed": 5}})
+    save_captioner(folder, 3.6, 3, {"settings": SETTINGS | {"versions": {"keras": "newer"}}})
+    os.utime(first, (1, 1))
+    result = scores(folder)
+    assert result["model"] == str(first)
+    assert result["training"] == SETTINGS
+    said = capsys.readouterr().err
+    assert f"captioner: {first}, of 3 the one with the lowest val_loss in its name" in said
+    assert f"1 captioners beside it are of another run, 1 of them newer ({second.name})" in said
+
+
+def test_a_new_training_names_the_captioners_of_earlier_ones(folder, capsys):
+    name = save_captioner(folder, 3.4).name
+    stages._warn_of_checkpoints(folder)
+    assert f"holds 1 captioners of earlier runs ({name})" in capsys.readouterr().err
+
+
+def test_a_captioner_is_scored_by_the_word_ids_it_was_trained_with(folder, capsys):
+    """As those that were trained when equally frequent words were ordered otherwise."""
+    path = save_captioner(folder, 3.4)
+    tokenizer = artifacts.fit_tokenizer(artifacts.load_descriptions(folder), SPLITS["train"])
+    expected = scores(folder)
+    reversed_ids = {
+        word: len(tokenizer.word_index) + 1 - i for word, i in tokenizer.word_index.items()
+    }
+    other = type(tokenizer).from_state({"word_index": reversed_ids})
+    trained = captioner.load(path)
+    order = [0, *(tokenizer.word_index[other.index_word[i]] for i in sorted(other.index_word))]
+    for role, axis in (("embedding", 0), ("scores", -1)):
+        layer = trained.network.get_layer(role)
+        layer.set_weights(
+            [np.take(w, order, axis if w.ndim > 1 else 0) for w in layer.get_weights()]
+        )
+    record = trained.record | {"vocabulary_hash": other.vocabulary_hash}
+    captioner.save(path, captioner.Captioner(trained.network, record))
+    with pytest.raises(CaptioningError, match="another vocabulary"):
+        scores(folder)
+    artifacts.save_tokenizer(folder / artifacts.TOKENIZER, other)
+    assert scores(folder)["reference"] == expected["reference"]
+    assert "word ids: from" in capsys.readouterr().err
+
+
+def train(folder, **options):
+    how = {"recipe": "fast", "epochs": 1, "batch_size": None, "precision": "float32"}
+    stages.train(folder, folder, 0, **how, resume=True, **options)
+
+
+@pytest.mark.parametrize("split", ["dev", "test"])
+def test_images_that_the_encoder_was_trained_on_do_not_judge(folder, split, capsys):
+    record = json.loads((folder / "features.json").read_text())
+    files.write_json(folder / "features.json", record | {artifacts.SEEN: SPLITS[split][:2]})
+    sentence = f"trained on 2 of the 3 images of the {split} split"
+    with pytest.raises(CaptioningError, match=sentence):
+        train(folder)
+    with pytest.raises(CaptioningError, match="to resume from"):  # past the check
+        train(folder, allow_seen=True)
+    assert f"warning: the encoder was {sentence}" in capsys.readouterr().err
+    save_captioner(folder, 3.4)
+    if split == "dev":
+        with pytest.raises(CaptioningError, match=sentence):
+            scores(folder)
+        assert scores(folder, allow_seen=True)[artifacts.SEEN] == 2
+    else:  # dev has not been seen
+        assert scores(folder)[artifacts.SEEN] == 0
+
+
+def test_the_seed_of_training_does_not_move_the_split(tmp_path):
+    (tmp_path / "Images").mkdir()
+    rows = [f"{i}.jpg,A picture" for i in range(40)]
+    (tmp_path / "captions.txt").write_text("\n".join(["image,caption", *rows]))
+    source, known = dataset.Dataset(tmp_path), text.clean_all(dataset.Dataset(tmp_path).captions)[0]
+    drawn = stages.find_splits(source, tmp_path / "a", 0, known).ids
+    assert stages.find_splits(source, tmp_path / "b", 0, known).ids == drawn
+    assert stages.find_splits(source, tmp_path / "c", 1, known).ids != drawn
+
+
+def test_a_feature_that_is_no_number_is_named_before_anything_is_trained(folder):
+    shutil.copy(folder / "features.pkl", folder / "whole.pkl")
+    for split, value in (("train", np.nan), ("dev", np.inf), ("test", -np.inf)):
+        features = artifacts.read_features(folder / "whole.pkl")
+        features[SPLITS[split][0]][0, 2] = value
+        artifacts.save_features(folder, features, {})
+        for run in (train, scores):
+            with pytest.raises(CaptioningError, match=f"feature of {SPLITS[split][0]}"):
+                run(folder)
