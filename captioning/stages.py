@@ -287,7 +287,7 @@ def _tell_choice(path: Path, asked_for: bool) -> None:
     if rivals:
         newer = sum(rival.stat().st_mtime > path.stat().st_mtime for rival in rivals)
         console.note(
-            f"warning: {len(rivals)} captioners beside it are of another run, {newer} of them "
+            f"warning: captioners of other runs lie beside it: {len(rivals)}, of which {newer} are "
             f"newer ({artifacts.few([rival.name for rival in rivals])}); name one with --model, or "
             "move the files of a run away"
         )

@@ -211,7 +211,7 @@ class _Recorder(keras.callbacks.Callback):
         if differing == ["epochs"] and now["epochs"] > saved["epochs"]:
             if fixed_epochs:
                 raise CaptioningError(
-                    f"{path} was trained for {saved['epochs']} epochs and cannot go on to "
+                    f"{path} was trained with epochs = {saved['epochs']} and cannot go on to "
                     f"{now['epochs']}: {fixed_epochs}; train again without --resume"
                 )
         elif differing:

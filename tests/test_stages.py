@@ -56,7 +56,7 @@ def test_scores_tell_the_settings_of_the_captioner_that_was_scored(folder, capsy
     assert result["training"] == SETTINGS
     said = capsys.readouterr().err
     assert f"captioner: {first}, of 3 the one with the lowest val_loss in its name" in said
-    assert f"1 captioners beside it are of another run, 1 of them newer ({second.name})" in said
+    assert f"of other runs lie beside it: 1, of which 1 are newer ({second.name})" in said
 
 
 def test_a_new_training_names_the_captioners_of_earlier_ones(folder, capsys):

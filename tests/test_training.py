@@ -100,7 +100,7 @@ def test_more_epochs_after_the_end_are_those_of_one_run(tmp_path):
 
 def test_no_more_epochs_where_the_learning_rate_has_fallen_to_zero_and_never_fewer(tmp_path):
     run(tmp_path, epochs=2)
-    with pytest.raises(CaptioningError, match="for 2 epochs and cannot go on to 4: its learning"):
+    with pytest.raises(CaptioningError, match="epochs = 2 and cannot go on to 4: its learning"):
         run(tmp_path, epochs=4, resume=True, fixed_epochs=training.COSINE)
     with pytest.raises(CaptioningError, match="epochs = 2, now it is 1"):
         run(tmp_path, epochs=1, resume=True)
