@@ -247,7 +247,7 @@ def _torchvision(tensors: dict, shapes: dict, path: Path, prefix: str | None) ->
     ]
     if not prefixes:
         raise CaptioningError(
-            f"expected a ResNet-50 with torchvision's names in {path}, found none among its "
+            f"expected one ResNet-50 with torchvision's names in {path}, found none among its "
             f"tensors ({_listed(tensors)}); check the path"
         )
     usual = _online(prefixes)

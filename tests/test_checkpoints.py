@@ -1,7 +1,4 @@
-import argparse
-import collections
 import os
-import pathlib
 import pickle
 from pathlib import Path
 
@@ -10,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from stored import make
 from test_pickles import (
     EXAMPLES,
     assert_one_sentence,
@@ -35,119 +33,84 @@ def tensorflow():
     return pytest.importorskip("tensorflow")
 
 
+@pytest.fixture(params=["stored", "fresh"])
+def checkpoint(request, tmp_path):
+    """An example of tests/stored by name and format: its path, and the arrays it holds."""
+
+    def find(name: str, zipped: bool) -> tuple[Path, dict[str, np.ndarray]]:
+        if request.param == "stored":
+            return make.stored(name, "zip" if zipped else "stream")
+        value, arrays = make.example(name, request.getfixturevalue("torch"))
+        return make.save(tmp_path / "checkpoint.ckpt", value, zipped), arrays
+
+    return find
+
+
 def saved(torch, folder: Path, value, zipped: bool) -> Path:
-    path = folder / "checkpoint.ckpt"
-    torch.save(value, path, _use_new_zipfile_serialization=zipped)
-    return path
+    return make.save(folder / "checkpoint.ckpt", value, zipped)
 
 
-def assert_equal(arrays, tensors, torch):
-    """Same names, shapes, types and bits as PyTorch has."""
-    assert list(arrays) == list(tensors)
-    for name, tensor in tensors.items():
-        tensor = tensor.detach()
-        expected = (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
-        assert (arrays[name].dtype, arrays[name].shape) == (expected.dtype, expected.shape), name
-        assert arrays[name].tobytes() == expected.tobytes(), name
+def assert_equal(arrays, expected):
+    """Same names in the same order, shapes, types and bits."""
+    assert list(arrays) == list(expected)
+    for name, array in expected.items():
+        assert (arrays[name].dtype, arrays[name].shape) == (array.dtype, array.shape), name
+        assert arrays[name].tobytes() == array.tobytes(), name
 
 
-@FORMATS
-def test_every_dtype(torch, tmp_path, zipped):
-    numbers = torch.randn(3, 4) * 50
-    names = ["float16", "bfloat16", "float32", "float64", "int8", "int16", "int32", "int64"]
-    names += ["uint8", "uint16", "uint32", "uint64", "bool", "complex64", "complex128"]
-    tensors = {name: numbers.abs().to(getattr(torch, name)) for name in names}
-    tensors["special"] = torch.tensor([float("nan"), float("inf"), -0.0, 1e-42])
-    tensors["special bfloat16"] = tensors["special"].bfloat16()
-    assert_equal(checkpoints.read_torch(saved(torch, tmp_path, tensors, zipped)), tensors, torch)
+def arrays_of(tensors) -> dict[str, np.ndarray]:
+    return {name: tensor.numpy() for name, tensor in tensors.items()}
 
 
 @FORMATS
-def test_views_of_every_kind(torch, tmp_path, zipped):
-    base = torch.arange(120.0).reshape(4, 5, 6)
-    tensors = {
-        "transposed": base.permute(2, 0, 1),
-        "slice": base[1:3, ::2, 1:],
-        "column": base[:, 2, 3],
-        "expanded": torch.ones(3, 1).expand(3, 5),
-        "scalar": torch.tensor(2.5),
-        "element": base[3, 4, 5],
-        "empty": torch.zeros(0, 7),
-        "empty at the end": base[4:],
-        "shared": base,
-        "flat": base.view(-1),
-        "channels last": torch.randn(2, 3, 4, 5).to(memory_format=torch.channels_last),
-        "bfloat16": torch.randn(6, 6).bfloat16().T[1:],
-    }
-    arrays = checkpoints.read_torch(saved(torch, tmp_path, tensors, zipped))
-    assert_equal(arrays, tensors, torch)
+@pytest.mark.parametrize("name", make.EXAMPLES)
+def test_tensors_are_those_of_pytorch(name, zipped, checkpoint):
+    """Every dtype, views of every kind, and the places where repositories put a state_dict."""
+    path, expected = checkpoint(name, zipped)
+    with nothing_runs():
+        framework, arrays = checkpoints.read(path)
+    assert framework == "torch"
+    assert_equal(arrays, expected)
+
+
+@FORMATS
+def test_views_share_memory_and_cannot_be_written_to(zipped, checkpoint):
+    arrays = checkpoints.read_torch(checkpoint("views", zipped)[0])
     assert np.shares_memory(arrays["shared"], arrays["flat"])
     assert not any(array.flags.writeable for array in arrays.values() if array.dtype != "f4")
 
 
-class Callback:
-    """Stands for a class that the reader must not import."""
-
-    def __init__(self):
-        self.best = Path("best.ckpt")
-
-    def __setstate__(self, state):
-        raise AssertionError("a class of the checkpoint was used")
+def test_stored_checkpoints_are_small():
+    files = [path for path in make.FOLDER.iterdir() if path.suffix in (".pth", ".npz")]
+    assert len(files) == 3 * len(make.EXAMPLES)
+    assert max(path.stat().st_size for path in files) < 30_000
 
 
-class Settings(dict):
-    """As Lightning's AttributeDict."""
+def test_dictionaries_in_dictionaries_take_no_more_room_than_the_file(tmp_path):
+    """One dictionary under many names is read once, one under a long name not at all."""
+    many = b"".join(hostile.push(f"x{i}") + b"h\x01" for i in range(5000))
+    inner = b"}(" + b"".join(hostile.push(f"y{i}") + b"h\x00" for i in range(5000)) + b"uq\x01"
+    pickled = b"\x80\x02}(" + hostile.push("z") + hostile.tensor() + b"q\x00"
+    pickled += hostile.push("x") + inner + many + b"u."
+    path = write(tmp_path / "a.pth", hostile.archive(pickled))
+    arrays = checkpoints.read_torch(path)
+    assert list(arrays) == ["z", *(f"x.y{i}" for i in range(5000))]
+    long = hostile.push("x" * 1000) + b"}(" + hostile.push("a") + hostile.tensor() + b"u"
+    pickled = b"\x80\x02}(" + hostile.push("z") + hostile.tensor() + long + b"u."
+    path = write(tmp_path / "b.pth", hostile.archive(pickled))
+    assert list(checkpoints.read_torch(path)) == ["z"]
 
 
-@FORMATS
-def test_a_checkpoint_as_lightning_writes_it(torch, tmp_path, zipped):
-    network = torch.nn.Sequential(
-        collections.OrderedDict(
-            encoder=torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.BatchNorm2d(8)),
-            projection=torch.nn.Linear(8, 4),
-        )
-    )
-    network.projection.weight.note = "a parameter with an attribute"
-    optimizer = torch.optim.Adam(network.parameters())
-    network.projection(network.encoder(torch.randn(2, 3, 9, 9)).mean((2, 3))).sum().backward()
-    optimizer.step()
-    value = {
-        "epoch": 3,
-        "pytorch-lightning_version": "0.7.6",
-        "state_dict": network.state_dict(),
-        "optimizer_states": [optimizer.state_dict()],
-        "lr_schedulers": [{"base_lrs": [0.1], "_get_lr": np.float64(2)}],
-        "callbacks": {Callback: {"best": torch.tensor(1.0), "path": pathlib.PurePosixPath("/a")}},
-        "hparams": argparse.Namespace(lr=0.1, data=Path("/data"), nested=argparse.Namespace(a=1)),
-        "hyper_parameters": Settings(a=1, b={2, 3}, c=collections.Counter("abc")),
-        "objects": [Callback(), collections.deque([1]), torch.device("cpu"), torch.Size([1, 2])],
-        "function": os.path.join,
-        "random": [np.random.RandomState(0).get_state(), torch.get_rng_state()],
-        "dtype": torch.float16,
-        "arrays": np.array([Callback], dtype=object),
-    }
-    path = saved(torch, tmp_path, value, zipped)
-    with nothing_runs():
-        arrays = checkpoints.read_torch(path)
-    assert "encoder.1.num_batches_tracked" in arrays
-    assert_equal(arrays, network.state_dict(), torch)
+def test_a_dictionary_that_holds_itself(tmp_path):
+    pickled = b"\x80\x02}q\x00(" + hostile.push("x") + b"h\x00"
+    pickled += hostile.push("z") + hostile.tensor() + b"u."
+    path = write(tmp_path / "a.pth", hostile.archive(pickled))
+    assert list(checkpoints.read_torch(path)) == ["z", "x.z"]
 
 
-@FORMATS
-@pytest.mark.parametrize("where", ["state_dict", "model", None])
-def test_where_tensors_are_found(torch, tmp_path, where, zipped):
-    tensors = {"module.conv1.weight": torch.nn.Parameter(torch.randn(2, 3)), "b": torch.ones(1)}
-    value = {where: tensors, "epoch": 1} if where else tensors | {"epoch": 1}
-    path = saved(torch, tmp_path, value, zipped)
-    assert_equal(checkpoints.read_torch(path), tensors, torch)
-    framework, arrays = checkpoints.read(path)
-    assert framework == "torch"
-    assert_equal(arrays, tensors, torch)
-
-
-def test_only_what_is_asked_for_is_read(torch, tmp_path):
-    value = {"state_dict": {"a": torch.ones(1000)}, "optimizer": torch.ones(3_000_000)}
-    path = saved(torch, tmp_path, value, True)
+def test_only_what_is_asked_for_is_read(tmp_path):
+    value = {"state_dict": {"a": np.ones(1000, "f4")}, "optimizer": np.ones(3_000_000, "f4")}
+    path = write(tmp_path / "a.ckpt", hostile.torch_file(value))
     assert peak_memory(checkpoints.read_torch, path) < 1_000_000
 
 
@@ -184,7 +147,7 @@ def test_the_hand_made_checkpoint_is_one(torch, tmp_path, zipped):
     data = hostile.archive(pickled) if zipped else hostile.stream(pickled)
     path = write(tmp_path / "a.pth", data)
     expected = torch.load(path, weights_only=True)["state_dict"]
-    assert_equal(checkpoints.read_torch(path), expected, torch)
+    assert_equal(checkpoints.read_torch(path), arrays_of(expected))
 
 
 CHECKPOINTS = hostile.checkpoints()
@@ -246,12 +209,25 @@ def test_any_bytes_are_tensors_or_a_sentence(tmp_path_factory, data):
         assert sum(array.nbytes for array in arrays.values()) <= 10 * len(data)
 
 
-@given(value=st.dictionaries(st.text(), st.integers(0, 5), min_size=1), zipped=st.booleans())
+@given(value=st.dictionaries(st.text(), st.integers(0, 5), min_size=1))
 @settings(max_examples=50, deadline=None)
-def test_names_are_unchanged(torch, tmp_path_factory, value, zipped):
-    tensors = {name: torch.arange(float(count)) for name, count in value.items()}
-    path = saved(torch, tmp_path_factory.getbasetemp(), tensors, zipped)
-    assert_equal(checkpoints.read_torch(path), tensors, torch)
+def test_names_are_unchanged(tmp_path_factory, value):
+    arrays = {name: np.arange(count, dtype="f4") for name, count in value.items()}
+    path = write(tmp_path_factory.getbasetemp() / "a.ckpt", hostile.torch_file(arrays))
+    assert_equal(checkpoints.read_torch(path), arrays)
+
+
+@FORMATS
+def test_the_writer_of_these_tests_writes_as_pytorch_does(torch, tmp_path, zipped):
+    """`hostile.torch_file` stands in for PyTorch where that is not installed."""
+    arrays = {"a": np.arange(6.0).reshape(2, 3), "b": np.int64(7), "c": np.ones((2, 0), "f2")}
+    value = {"state_dict": arrays, "epoch": 3}
+    path = write(tmp_path / "a.ckpt", hostile.torch_file(value))
+    assert arrays_of(torch.load(path, weights_only=True)["state_dict"]).keys() == arrays.keys()
+    assert_equal(checkpoints.read_torch(path), arrays_of(torch.load(path)["state_dict"]))
+    tensors = {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
+    again = saved(torch, tmp_path, {"state_dict": tensors}, zipped)
+    assert_equal(checkpoints.read_torch(again), checkpoints.read_torch(path))
 
 
 # TensorFlow

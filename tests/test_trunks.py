@@ -96,13 +96,8 @@ def test_a_trunk_that_could_not_be_read_is_not_written(untrained, tmp_path):
 
 @pytest.fixture(scope="module")
 def tiny_resnet50():
-    """A backbone of two blocks in the place of ResNet-50, under the same names."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(networks.BACKBONES, "resnet50", toys.tiny_trunk)
-        patch.setattr(networks, "resnet50", toys.tiny_trunk)
-        networks.parameter_shapes.cache_clear()
+    with toys.tiny_resnet50():
         yield
-    networks.parameter_shapes.cache_clear()
 
 
 @pytest.fixture(scope="module")
@@ -116,27 +111,7 @@ def values(tiny_resnet50) -> dict[str, np.ndarray]:
 @pytest.fixture(scope="module")
 def state(values) -> dict[str, np.ndarray]:
     """The same as torchvision has them."""
-    layers = ["", *(f"layer{group}.0." for group in (1, 2))]
-    named = {}
-    for prefix in layers:
-        pairs = [("conv1", "bn1")]
-        if prefix:
-            pairs += [("conv2", "bn2")]
-        if prefix == "layer2.0.":
-            pairs += [("downsample.0", "downsample.1")]
-        for conv, norm in pairs:
-            ours, norm_ours = ((prefix + name).replace(".", "_") for name in (conv, norm))
-            kernel = values[f"{ours}/kernel"]
-            named[f"{prefix}{conv}.weight"] = np.moveaxis(kernel, (3, 2), (0, 1))
-            for torch_kind, kind in (
-                ("weight", "gamma"),
-                ("bias", "beta"),
-                ("running_mean", "moving_mean"),
-                ("running_var", "moving_variance"),
-            ):
-                named[f"{prefix}{norm}.{torch_kind}"] = values[f"{norm_ours}/{kind}"]
-            named[f"{prefix}{norm}.num_batches_tracked"] = np.int64(7)
-    return named
+    return toys.torchvision_state(values)
 
 
 def under(prefix: str, tensors: dict) -> dict:
@@ -350,6 +325,25 @@ def test_what_is_behind_the_prefix_must_be_the_trunk(prefix, stranger, state, wr
     else:  # everything is behind it
         with pytest.raises(CaptioningError, match=f"found unknown {unknown}, other.projector"):
             trunks.read(path)
+
+
+def test_all_faults_of_a_trunk_are_listed(state, write):
+    layers = under("module.encoder_q.", state) | under("module.encoder_k.", averaged(state))
+    prefix = "module.encoder_q.layer2.0"
+    layers[f"{prefix}.conv4.weight"] = layers.pop(f"{prefix}.conv2.weight")
+    layers[f"{prefix}.bn2.running_var"] = np.zeros(3, "f4")
+    faults = (
+        f"found missing {prefix}.conv2.weight; unknown {prefix}.conv4.weight; misshapen "
+        rf"{prefix}.bn2.running_var of shape \(3,\) instead of \(128,\);"
+    )
+    with pytest.raises(CaptioningError, match=faults):
+        trunks.read(write("a.pth", {"state_dict": layers}))
+
+
+def test_a_checkpoint_of_another_network_is_refused(tiny_resnet50, write):
+    path = write("vit.pth", {"blocks.0.attn.qkv.weight": np.zeros(3, "f4")})
+    with pytest.raises(CaptioningError, match=r"one ResNet-50 .*blocks\.0\.attn\.qkv\.weight"):
+        trunks.read(path)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
