@@ -8,6 +8,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+import h5py
 import hostile
 import keras
 import numpy as np
@@ -356,6 +357,10 @@ def test_imagenet_is_the_network_of_keras_applications(photos, tmp_path, monkeyp
     inputs = keras.applications.resnet.preprocess_input(photos.astype(np.float32))
     assert_close(encoder.extract(photos), np.asarray(reference(inputs, training=False)))
     assert keras.config.dtype_policy().name == "float32"
+    with h5py.File(weights.cached("imagenet"), "r+") as file:
+        file["model_weights/conv2_block1_1_conv/conv2_block1_1_conv/bias"][3] = np.nan
+    with pytest.raises(CaptioningError, match=r"found 1 of 64 .* in conv2_block1_1_conv/bias;"):
+        encoders.load("imagenet")
 
 
 def test_random_weights_follow_from_the_seed(random_encoder):
