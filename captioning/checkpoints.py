@@ -24,7 +24,7 @@ from captioning.errors import CaptioningError, printable, refusing
 
 _STREAM_MAGIC = 0x1950A86A20F9469CFC6C  # opens a file by PyTorch older than 1.6
 _STREAM_VERSION = 1001
-_LONGEST_KEY = 100  # characters of a dictionary's name, which each of its tensors carries
+_LONGEST_KEY = 100  # characters of the names of dictionaries that a tensor's name begins with
 
 _DTYPES = {  # PyTorch's name → numpy's; bfloat16 is read as the upper half of a float32
     **{"float16": "<f2", "float32": "<f4", "float64": "<f8", "bfloat16": "<u2"},
@@ -308,20 +308,20 @@ def _state_dict(value: Any, path: str | os.PathLike) -> dict[str, _Tensor]:
     )
 
 
-def _flattened(value: dict, path: str | os.PathLike) -> dict[str, _Tensor]:
+def _flattened(outer: dict, path: str | os.PathLike) -> dict[str, _Tensor]:
     """The tensors of a dictionary, and those of dictionaries in it behind their names.
 
     No dictionary is entered twice, and none of a long name: what is returned stays as small as
     the file.
     """
-    found = _tensors(value, path)
-    entered = set()
-    for key, inner in value.items():
-        if type(key) is str and len(key) <= _LONGEST_KEY and isinstance(inner, dict):
-            if id(inner) not in entered:
-                tensors = _tensors(inner, path)
-                found |= {f"{key}.{name}": tensor for name, tensor in tensors.items()}
-            entered.add(id(inner))
+    found, entered, todo = {}, {id(outer)}, [("", outer)]
+    for prefix, value in todo:  # which grows meanwhile
+        found |= {prefix + name: tensor for name, tensor in _tensors(value, path).items()}
+        for key, inner in value.items():
+            if isinstance(inner, dict) and type(key) is str and id(inner) not in entered:
+                entered.add(id(inner))
+                if len(prefix) + len(key) < _LONGEST_KEY:
+                    todo.append((f"{prefix}{key}.", inner))
     return found
 
 

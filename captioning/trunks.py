@@ -16,7 +16,15 @@ from captioning import archives, checkpoints, console, files, networks, weights
 from captioning.errors import CaptioningError, printable, refusing
 
 SIZES = (32, 1024)  # least and largest side of the pictures an encoder may take, in pixels
-_ANCHOR = "layer1.0.conv1.weight"  # a tensor that tells where a trunk's names begin
+# A tensor that tells where a trunk's names begin, and the modules that go by other names than
+# torchvision's: lightly puts its children into a Sequential, which numbers them.
+_ANCHORS = {
+    "layer1.0.conv1.weight": {},
+    "4.0.conv1.weight": {
+        **{"conv1": "0", "bn1": "1", "layer1": "4"},
+        **{"layer2": "5", "layer3": "6", "layer4": "7"},
+    },
+}
 _RECORD = "encoder"  # an attribute of the HDF5 file, JSON
 _ADVICE = "fetch or make it anew"
 # Words in the name of an encoder that is the moving average of another: MoCo's encoder_k, DINO's
@@ -240,11 +248,13 @@ def _google(tensors: dict, shapes: dict, path: Path) -> dict[str, np.ndarray]:
 
 def _torchvision(tensors: dict, shapes: dict, path: Path, prefix: str | None) -> Trunk:
     """The trunk of torchvision's names behind a prefix; kernels are (out, in, h, w)."""
-    prefixes = [
-        key.removesuffix(_ANCHOR)
+    renamed = {
+        key.removesuffix(anchor): modules
         for key in tensors
-        if key == _ANCHOR or key.endswith(f".{_ANCHOR}")
-    ]
+        for anchor, modules in _ANCHORS.items()
+        if key == anchor or key.endswith(f".{anchor}")
+    }
+    prefixes = list(renamed)
     if not prefixes:
         raise CaptioningError(
             f"expected one ResNet-50 with torchvision's names in {path}, found none among its "
@@ -255,7 +265,8 @@ def _torchvision(tensors: dict, shapes: dict, path: Path, prefix: str | None) ->
     if taken is None:
         raise CaptioningError(
             f"expected one encoder in {path}, found {len(prefixes)}, of which no known name is "
-            f"that of the one to use; name one with --prefix: {_listed(map(repr, prefixes), 20)}"
+            "that of the one to use; name one with --prefix of 1_data_preprocessor.py: "
+            f"{_listed(map(repr, prefixes), 20)}"
         )
     if len(prefixes) > 1:
         others = [other for other in prefixes if other != taken]
@@ -279,7 +290,8 @@ def _torchvision(tensors: dict, shapes: dict, path: Path, prefix: str | None) ->
     keys, expected = {}, {}
     for name, shape in shapes.items():
         layer, kind = name.split("/")
-        key = f"{taken}{layer.replace('_', '.')}.{kinds[kind]}"
+        module, *rest = layer.split("_")
+        key = taken + ".".join([renamed[taken].get(module, module), *rest, kinds[kind]])
         keys[key] = name
         expected[key] = tuple(shape[i] for i in (3, 2, 0, 1)) if len(shape) == 4 else shape
     _check(inside, expected, taken, path)

@@ -105,7 +105,7 @@ def test_a_dictionary_that_holds_itself(tmp_path):
     pickled = b"\x80\x02}q\x00(" + hostile.push("x") + b"h\x00"
     pickled += hostile.push("z") + hostile.tensor() + b"u."
     path = write(tmp_path / "a.pth", hostile.archive(pickled))
-    assert list(checkpoints.read_torch(path)) == ["z", "x.z"]
+    assert list(checkpoints.read_torch(path)) == ["z"]
 
 
 def test_only_what_is_asked_for_is_read(tmp_path):

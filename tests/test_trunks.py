@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import runpy
 import shutil
 
 import h5py
@@ -10,8 +11,9 @@ import pytest
 import toys
 from hostile import torch_file
 
-from captioning import captioner, checkpoints, encoders, networks, trunks
+from captioning import artifacts, captioner, checkpoints, encoders, images, networks, trunks
 from captioning.errors import CaptioningError
+from tests.conftest import REPOSITORY
 
 
 def hostile(untrained, folder, change):
@@ -126,6 +128,13 @@ def head(*names: str) -> dict:
 def averaged(tensors: dict) -> dict:
     """Of a moving average: the same names and shapes, other numbers."""
     return {name: tensor + tensor.dtype.type(1) for name, tensor in tensors.items()}
+
+
+def numbered(tensors: dict) -> dict:
+    """As `torch.nn.Sequential(*network.children())` names them."""
+    numbers = {"conv1": "0", "bn1": "1", "layer1": "4", "layer2": "5"}
+    names = (name.split(".", 1) for name in tensors)
+    return {f"{numbers[m]}.{r}": t for (m, r), t in zip(names, tensors.values(), strict=True)}
 
 
 # What each repository saves, made of the trunk's tensors, and what is to be said about it
@@ -246,6 +255,25 @@ LAYOUTS = {
         lambda trunk: trunk | under("ema.", averaged(trunk)),
         "takes the encoder '' and not 'ema.'",
     ),
+    "lightly's BYOL": (
+        lambda trunk: {
+            "state_dict": under("backbone.", numbered(trunk))
+            | under("backbone_momentum.", averaged(numbered(trunk)))
+            | head("prediction_head.layers.0")
+        },
+        "left aside: backbone_momentum, prediction_head (38 tensors)",
+    ),
+    "a Sequential": (numbered, ""),
+    "VISSL": (
+        lambda trunk: {
+            "classy_state_dict": {
+                "base_model": {
+                    "model": {"trunk": under("_feature_blocks.", trunk), "heads": head("0.clf.0")}
+                }
+            }
+        },
+        "left aside: classy_state_dict.base_model.model.heads (2 tensors)",
+    ),
     "under a name of one's own": (
         lambda trunk: {"model_state_dict": under("net.", trunk), "step": 3},
         "",
@@ -291,7 +319,10 @@ def test_the_trunk_is_found_in_every_layout(layout, state, values, write, capsys
 def test_the_user_chooses_where_no_name_tells(state, values, write, capsys):
     views = under("view1.encoder.", state) | under("view2.encoder.", averaged(state))
     path = write("a.pth", {"state_dict": views})
-    with pytest.raises(CaptioningError, match=r"--prefix: 'view1\.encoder\.', 'view2\.encoder\.'$"):
+    with pytest.raises(
+        CaptioningError,
+        match=r"--prefix of 1_data_preprocessor.py: 'view1\.encoder\.', 'view2\.encoder\.'$",
+    ):
         trunks.read(path)
     for prefix in ("view1.encoder", "view1.encoder."):
         trunk = trunks.read(path, prefix)
@@ -374,6 +405,22 @@ def test_other_files_of_encoders_that_are_not_finite_are_refused(
     monkeypatch.setattr(checkpoints, "read", lambda path: ("tensorflow", variables))
     with pytest.raises(CaptioningError, match=f"ckpt, .* in {names[0]};"):
         trunks.read(tmp_path / "ckpt")
+
+
+def test_the_script_takes_the_prefix_and_records_it(
+    tiny_resnet50, state, write, tiny, tmp_path, monkeypatch
+):
+    path = write("a.pth", under("encoder_q.", state) | under("encoder_k.", averaged(state)))
+    options = ["--dataset", tiny, "--workdir", tmp_path, "--encoder", path, "--limit", "2"]
+    options += ["--only", "features", "--prefix", "encoder_k"]
+    monkeypatch.setattr("sys.argv", ["1_data_preprocessor.py", *map(str, options)])
+    assert runpy.run_path(REPOSITORY / "1_data_preprocessor.py")["main"]() == 0
+    record = json.loads((tmp_path / "features.json").read_text())["encoder"]
+    assert record == encoders.load(path, prefix="encoder_k").record
+    features = artifacts.load_features(tmp_path)[0]
+    (batch,) = images.batches(images.list_files(tiny / "Flicker8k_Dataset")[:2], 224, 2)
+    expected = encoders.from_record(record).extract(batch.pixels)
+    np.testing.assert_allclose(np.concatenate(list(features.values())), expected, rtol=1e-5)
 
 
 def test_a_prefix_is_for_checkpoints_of_pytorch(tiny_resnet50, tmp_path, monkeypatch):
