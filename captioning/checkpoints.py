@@ -279,7 +279,7 @@ def _stream(file: BinaryIO, path: str | os.PathLike) -> tuple[Any, Callable]:
     for key in keys:
         storage = reader.storages.get(key)
         if storage is None:
-            raise ValueError("a storage of an unknown kind")
+            raise _rare(path, "a storage of an unknown kind")
         if int.from_bytes(file.read(8), "little") != storage.count:
             raise ValueError("a storage of another size than it says")
         starts[key] = file.tell()
@@ -329,13 +329,16 @@ def _tensors(value: dict, path: str | os.PathLike) -> dict[str, _Tensor]:
     """The tensors right in a dictionary, none where they go by other names than texts."""
     for name, thing in value.items():
         if type(thing) is _Unsupported:
-            raise CaptioningError(
-                f"{path} holds {printable(str(name))} as {thing}, and only dense "
-                "tensors of common types can be read; save its state_dict as plain float32 "
-                "tensors"
-            )
+            raise _rare(path, f"{printable(str(name))} as {thing}")
     tensors = {name: thing for name, thing in value.items() if type(thing) is _Tensor}
     return tensors if all(type(name) is str for name in tensors) else {}
+
+
+def _rare(path: str | os.PathLike, found: str) -> CaptioningError:
+    return CaptioningError(
+        f"{path} holds {found}, and only dense tensors of common types can be read; save its "
+        "state_dict as plain float32 tensors"
+    )
 
 
 def _arrays(

@@ -20,7 +20,7 @@ from test_pickles import (
 from captioning import checkpoints
 from captioning.errors import CaptioningError
 
-FORMATS = pytest.mark.parametrize("zipped", [True, False], ids=["zip", "stream"])
+FORMATS = pytest.mark.parametrize("kind", make.FORMATS)
 
 
 @pytest.fixture(scope="module")
@@ -31,23 +31,6 @@ def torch():
 @pytest.fixture(scope="module")
 def tensorflow():
     return pytest.importorskip("tensorflow")
-
-
-@pytest.fixture(params=["stored", "fresh"])
-def checkpoint(request, tmp_path):
-    """An example of tests/stored by name and format: its path, and the arrays it holds."""
-
-    def find(name: str, zipped: bool) -> tuple[Path, dict[str, np.ndarray]]:
-        if request.param == "stored":
-            return make.stored(name, "zip" if zipped else "stream")
-        value, arrays = make.example(name, request.getfixturevalue("torch"))
-        return make.save(tmp_path / "checkpoint.ckpt", value, zipped), arrays
-
-    return find
-
-
-def saved(torch, folder: Path, value, zipped: bool) -> Path:
-    return make.save(folder / "checkpoint.ckpt", value, zipped)
 
 
 def assert_equal(arrays, expected):
@@ -62,27 +45,52 @@ def arrays_of(tensors) -> dict[str, np.ndarray]:
     return {name: tensor.numpy() for name, tensor in tensors.items()}
 
 
-@FORMATS
-@pytest.mark.parametrize("name", make.EXAMPLES)
-def test_tensors_are_those_of_pytorch(name, zipped, checkpoint):
-    """Every dtype, views of every kind, and the places where repositories put a state_dict."""
-    path, expected = checkpoint(name, zipped)
+def assert_read(path: Path, expected) -> None:
     with nothing_runs():
         framework, arrays = checkpoints.read(path)
     assert framework == "torch"
     assert_equal(arrays, expected)
 
 
+def assert_refused(path: Path) -> None:
+    with pytest.raises(CaptioningError, match="only dense tensors of common types") as caught:
+        checkpoints.read_torch(path)
+    assert_one_sentence(str(caught.value), path)
+
+
 @FORMATS
-def test_views_share_memory_and_cannot_be_written_to(zipped, checkpoint):
-    arrays = checkpoints.read_torch(checkpoint("views", zipped)[0])
+@pytest.mark.parametrize("name", make.EXAMPLES)
+def test_tensors_are_those_of_pytorch(name, kind):
+    """Every dtype, views of every kind, and the places where repositories put a state_dict."""
+    assert_read(make.checkpoint(name, kind), make.arrays(name))
+
+
+@FORMATS
+@pytest.mark.parametrize("name", make.REFUSED)
+def test_tensors_of_rare_kinds_are_refused(name, kind):
+    assert_refused(make.checkpoint(name, kind))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_what_the_installed_pytorch_writes_is_read_alike(torch, tmp_path):
+    make.write(tmp_path)
+    for kind in make.FORMATS:
+        for name in make.EXAMPLES:
+            assert_read(make.checkpoint(name, kind, tmp_path), make.arrays(name, tmp_path))
+        for name in make.REFUSED:
+            assert_refused(make.checkpoint(name, kind, tmp_path))
+
+
+@FORMATS
+def test_views_share_memory_and_cannot_be_written_to(kind):
+    arrays = checkpoints.read_torch(make.checkpoint("views", kind))
     assert np.shares_memory(arrays["shared"], arrays["flat"])
     assert not any(array.flags.writeable for array in arrays.values() if array.dtype != "f4")
 
 
 def test_stored_checkpoints_are_small():
     files = [path for path in make.FOLDER.iterdir() if path.suffix in (".pth", ".npz")]
-    assert len(files) == 3 * len(make.EXAMPLES)
+    assert len(files) == 3 * len(make.EXAMPLES) + 2 * len(make.REFUSED)
     assert max(path.stat().st_size for path in files) < 30_000
 
 
@@ -114,40 +122,28 @@ def test_only_what_is_asked_for_is_read(tmp_path):
     assert peak_memory(checkpoints.read_torch, path) < 1_000_000
 
 
-def test_memory_is_that_of_the_tensors(torch, tmp_path):
-    value = {str(i): torch.ones(100_000) for i in range(20)}
-    for zipped in (True, False):
-        path = saved(torch, tmp_path, value, zipped)
-        assert peak_memory(checkpoints.read_torch, path) < 1.2 * path.stat().st_size
-
-
 @FORMATS
-@pytest.mark.parametrize(
-    "make",
-    [
-        lambda torch: torch.ones(2, 2).to_sparse(),
-        lambda torch: torch.quantize_per_tensor(torch.ones(2), 0.1, 0, torch.qint8),
-        lambda torch: torch.ones(2).to(torch.float8_e4m3fn),
-        lambda torch: torch.ones(2, dtype=torch.complex64).conj(),
-    ],
-    ids=["sparse", "quantized", "float8", "conjugated"],
-)
-@pytest.mark.filterwarnings("ignore")
-def test_tensors_of_rare_kinds_are_refused(torch, tmp_path, make, zipped):
-    path = saved(torch, tmp_path, {"a": make(torch), "b": torch.ones(1)}, zipped)
-    with pytest.raises(CaptioningError) as caught:
-        checkpoints.read_torch(path)
-    assert_one_sentence(str(caught.value), path)
+def test_memory_is_that_of_the_tensors(kind, tmp_path):
+    value = {str(i): np.ones(100_000, "f4") for i in range(20)}
+    path = write(tmp_path / "a.ckpt", hostile.torch_file(value, make.FORMATS[kind]))
+    assert peak_memory(checkpoints.read_torch, path) < 1.2 * path.stat().st_size
 
 
-@FORMATS
-def test_the_hand_made_checkpoint_is_one(torch, tmp_path, zipped):
-    """Shows that the hostile files below are refused for what is wrong with them alone."""
+def test_hand_made_checkpoints_are_such(torch, tmp_path):
+    """Shows that hostile files are refused for what is wrong with them alone."""
     pickled = hostile.state_dict(a=hostile.tensor())
-    data = hostile.archive(pickled) if zipped else hostile.stream(pickled)
-    path = write(tmp_path / "a.pth", data)
-    expected = torch.load(path, weights_only=True)["state_dict"]
-    assert_equal(checkpoints.read_torch(path), arrays_of(expected))
+    arrays = {"a": np.arange(6.0).reshape(2, 3), "b": np.int64(7), "c": np.ones((2, 0), "f2")}
+    value = {"state_dict": arrays, "epoch": 3}
+    for data in (
+        hostile.archive(pickled),
+        hostile.stream(pickled),
+        hostile.torch_file(value),
+        hostile.torch_file(value, zipped=False),
+    ):
+        path = write(tmp_path / "a.pth", data)
+        expected = torch.load(path, weights_only=True)["state_dict"]
+        assert_equal(checkpoints.read_torch(path), arrays_of(expected))
+    assert_equal(arrays_of(expected), {name: np.asarray(array) for name, array in arrays.items()})
 
 
 CHECKPOINTS = hostile.checkpoints()
@@ -165,12 +161,12 @@ def test_hostile_checkpoints_are_refused_in_one_sentence(tmp_path, kind):
     assert peak_memory(load) < 25e6 + 30 * len(CHECKPOINTS[kind])
 
 
-@pytest.mark.parametrize("kind", hostile.running(Path("sentinel")))
+@pytest.mark.parametrize("what", hostile.running(Path("sentinel")))
 @FORMATS
-def test_nothing_in_a_checkpoint_runs(tmp_path, kind, zipped):
+def test_nothing_in_a_checkpoint_runs(tmp_path, what, kind):
     sentinel = tmp_path / "sentinel"
-    pickled = hostile.running(sentinel)[kind]
-    data = hostile.archive(pickled) if zipped else hostile.stream(pickled)
+    pickled = hostile.running(sentinel)[what]
+    data = hostile.archive(pickled) if make.FORMATS[kind] else hostile.stream(pickled)
     path = write(tmp_path / "a.pth", data)
     with nothing_runs(), pytest.raises(CaptioningError) as caught:
         checkpoints.read_torch(path)
@@ -215,19 +211,6 @@ def test_names_are_unchanged(tmp_path_factory, value):
     arrays = {name: np.arange(count, dtype="f4") for name, count in value.items()}
     path = write(tmp_path_factory.getbasetemp() / "a.ckpt", hostile.torch_file(arrays))
     assert_equal(checkpoints.read_torch(path), arrays)
-
-
-@FORMATS
-def test_the_writer_of_these_tests_writes_as_pytorch_does(torch, tmp_path, zipped):
-    """`hostile.torch_file` stands in for PyTorch where that is not installed."""
-    arrays = {"a": np.arange(6.0).reshape(2, 3), "b": np.int64(7), "c": np.ones((2, 0), "f2")}
-    value = {"state_dict": arrays, "epoch": 3}
-    path = write(tmp_path / "a.ckpt", hostile.torch_file(value))
-    assert arrays_of(torch.load(path, weights_only=True)["state_dict"]).keys() == arrays.keys()
-    assert_equal(checkpoints.read_torch(path), arrays_of(torch.load(path)["state_dict"]))
-    tensors = {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
-    again = saved(torch, tmp_path, {"state_dict": tensors}, zipped)
-    assert_equal(checkpoints.read_torch(again), checkpoints.read_torch(path))
 
 
 # TensorFlow

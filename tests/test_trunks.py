@@ -281,27 +281,15 @@ LAYOUTS = {
 }
 
 
-@pytest.fixture(params=["by hand", "by PyTorch"])
-def write(request, tmp_path):
-    """Writes a value as `torch.save` does, without it and with it."""
+@pytest.fixture
+def write(tmp_path):
+    """Writes a value as `torch.save` does, and returns the path."""
 
-    def by_pytorch(name: str, value):
-        torch = pytest.importorskip("torch", reason="PyTorch, the reference, is not installed")
-
-        def tensors(value):
-            if isinstance(value, dict):
-                return {key: tensors(item) for key, item in value.items()}
-            array = isinstance(value, np.ndarray | np.generic)
-            return torch.from_numpy(np.array(value)) if array else value
-
-        torch.save(tensors(value), tmp_path / name)
-        return tmp_path / name
-
-    def by_hand(name: str, value):
+    def write(name: str, value):
         (tmp_path / name).write_bytes(torch_file(value))
         return tmp_path / name
 
-    return {"by hand": by_hand, "by PyTorch": by_pytorch}[request.param]
+    return write
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -314,6 +302,23 @@ def test_the_trunk_is_found_in_every_layout(layout, state, values, write, capsys
     assert trunk.prefix is None
     lines = capsys.readouterr().err.splitlines()
     assert any(said in line for line in lines) if said else not lines
+
+
+def test_the_trunk_is_found_in_files_of_pytorch(state, values, tmp_path, capsys):
+    torch = pytest.importorskip("torch", reason="PyTorch, the reference, is not installed")
+
+    def tensors(value):
+        if isinstance(value, dict):
+            return {key: tensors(item) for key, item in value.items()}
+        array = isinstance(value, np.ndarray | np.generic)
+        return torch.from_numpy(np.array(value)) if array else value
+
+    def write(name: str, value):
+        torch.save(tensors(value), tmp_path / name)
+        return tmp_path / name
+
+    for layout in LAYOUTS:
+        test_the_trunk_is_found_in_every_layout(layout, state, values, write, capsys)
 
 
 def test_the_user_chooses_where_no_name_tells(state, values, write, capsys):

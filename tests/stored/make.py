@@ -117,6 +117,12 @@ def _student_and_teacher(torch) -> tuple[Any, dict]:
     return value, flat | {"loss.center": value["loss"]["center"]}
 
 
+REFUSED = {  # tensors that are not dense, of a type numpy lacks, or not stored as they are seen
+    "sparse": lambda torch: torch.ones(2, 2).to_sparse(),
+    "quantized": lambda torch: torch.quantize_per_tensor(torch.ones(2), 0.1, 0, torch.qint8),
+    "float8": lambda torch: torch.ones(2).to(torch.float8_e4m3fn),
+    "conjugated": lambda torch: torch.ones(2, dtype=torch.complex64).conj(),
+}
 EXAMPLES = {
     "dtypes": _dtypes,
     "views": _views,
@@ -127,39 +133,37 @@ EXAMPLES = {
 }
 
 
-def example(name: str, torch) -> tuple[Any, dict[str, np.ndarray]]:
-    """What is saved, and the arrays that are to be read: bfloat16 as float32."""
-    torch.manual_seed(0)
-    value, tensors = EXAMPLES[name](torch)
-    return value, {key: _array(tensor.detach(), torch) for key, tensor in tensors.items()}
+def checkpoint(name: str, kind: str, folder: Path = FOLDER) -> Path:
+    """The path of an example; `kind` is one of `FORMATS`."""
+    return folder / f"{name}.{kind}.pth"
+
+
+def arrays(name: str, folder: Path = FOLDER) -> Mapping[str, np.ndarray]:
+    """What is to be read from an example, bfloat16 as float32."""
+    with np.load(folder / f"{name}.npz", allow_pickle=False) as file:
+        return dict(file)
+
+
+def write(folder: Path) -> None:
+    """Write all examples, and the arrays of those that are not to be refused."""
+    import torch
+
+    for name, make in (EXAMPLES | REFUSED).items():
+        torch.manual_seed(0)
+        if name in EXAMPLES:
+            value, tensors = make(torch)
+            expected = {key: _array(tensor.detach(), torch) for key, tensor in tensors.items()}
+            np.savez_compressed(folder / f"{name}.npz", **expected)
+        else:
+            value = {"a": make(torch), "b": torch.ones(1)}
+        for kind, zipped in FORMATS.items():
+            path = checkpoint(name, kind, folder)
+            torch.save(value, path, _use_new_zipfile_serialization=zipped)
 
 
 def _array(tensor, torch) -> np.ndarray:
     return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
 
 
-def save(path: Path, value: Any, zipped: bool) -> Path:
-    import torch
-
-    torch.save(value, path, _use_new_zipfile_serialization=zipped)
-    return path
-
-
-def stored(name: str, kind: str) -> tuple[Path, Mapping[str, np.ndarray]]:
-    """A checkpoint of this folder, and the arrays that it holds."""
-    with np.load(FOLDER / f"{name}.npz", allow_pickle=False) as arrays:
-        return FOLDER / f"{name}.{kind}.pth", dict(arrays)
-
-
-def main() -> None:
-    import torch
-
-    for name in EXAMPLES:
-        value, arrays = example(name, torch)
-        np.savez_compressed(FOLDER / f"{name}.npz", **arrays)
-        for kind, zipped in FORMATS.items():
-            save(FOLDER / f"{name}.{kind}.pth", value, zipped)
-
-
 if __name__ == "__main__":
-    main()
+    write(FOLDER)
