@@ -115,33 +115,13 @@ def bolts(state: dict) -> dict:
     }
 
 
-def moco(state: dict) -> dict:
+def test_features_are_those_of_pytorch(torch_resnet50, photos, tmp_path):
     import torch
 
-    layout = {f"module.encoder_q.{key}": value for key, value in state.items()}
-    layout |= {f"module.encoder_k.{key}": -value for key, value in state.items()}
-    layout |= {"module.encoder_q.fc.0.weight": torch.zeros(128, 2048)}
-    layout |= {"module.queue": torch.zeros(128, 10), "module.queue_ptr": torch.tensor([0])}
-    return {"epoch": 800, "arch": "resnet50", "state_dict": layout}
-
-
-@pytest.mark.parametrize(
-    ("layout", "name", "zipped", "preprocessing", "mean", "std"),
-    [
-        (bolts, "a.ckpt", True, None, MEAN, STD),
-        (moco, "b.pth.tar", False, "unit", 0, 1),
-    ],
-)
-def test_features_are_those_of_pytorch(
-    layout, name, zipped, preprocessing, mean, std, torch_resnet50, photos, tmp_path
-):
-    import torch
-
-    state = layout(torch_resnet50.state_dict())
-    torch.save(state, tmp_path / name, _use_new_zipfile_serialization=zipped)
-    encoder = encoders.load(tmp_path / name, preprocessing)
-    assert encoder.record["preprocessing"] == (preprocessing or "imagenet")
-    assert_close(encoder.extract(photos), torch_features(torch_resnet50, photos, mean, std))
+    torch.save(bolts(torch_resnet50.state_dict()), tmp_path / "a.ckpt")
+    encoder = encoders.load(tmp_path / "a.ckpt")
+    assert encoder.record["preprocessing"] == "imagenet"
+    assert_close(encoder.extract(photos), torch_features(torch_resnet50, photos))
 
 
 def test_flickr8k_features_are_the_reference_s(flickr8k, torch_resnet50, tmp_path):
@@ -436,14 +416,30 @@ def test_any_number_of_pictures(random_encoder, photos):
 # Records and files
 
 
-def test_an_encoder_s_file_must_be_the_one_it_was(google_checkpoint, google_variables, tmp_path):
-    for part in google_checkpoint.parent.iterdir():
+@pytest.fixture
+def small_checkpoint(tmp_path_factory):
+    """A checkpoint of Google's of several files, of a trunk of two blocks, and its variables."""
+    with toys.tiny_resnet50():
+        shapes = networks.parameter_shapes("resnet50")
+        variables = {"global_step": np.int64(7)}
+        for i, (name, shape) in enumerate(shapes.items()):
+            kind = name.rpartition("/")[2]
+            layer = "conv2d" if kind == "kernel" else "batch_normalization"
+            number = f"_{i // 5}" if i >= 5 else ""
+            variables[f"base_model/{layer}{number}/{kind}"] = np.ones(shape, np.float32)
+        prefix = tmp_path_factory.mktemp("small") / "model.ckpt-1"
+        yield save_variables(variables, prefix), variables
+
+
+def test_an_encoder_s_file_must_be_the_one_it_was(small_checkpoint, tmp_path):
+    checkpoint, variables = small_checkpoint
+    for part in checkpoint.parent.iterdir():
         (tmp_path / part.name).write_bytes(part.read_bytes())
-    path = tmp_path / google_checkpoint.name
+    path = tmp_path / checkpoint.name
     encoder = encoders.load(path)
     again = encoders.from_record(encoder.record | {"file": str(tmp_path)})  # its folder will do
     assert again.record["sha256"] == encoder.record["sha256"]
-    save_variables(google_variables | {"global_step": np.int64(8)}, path)
+    save_variables(variables | {"global_step": np.int64(8)}, path)
     with pytest.raises(CaptioningError, match=r"has changed: .*--encoder"):
         encoders.from_record(encoder.record)
     for part in tmp_path.iterdir():
@@ -453,12 +449,11 @@ def test_an_encoder_s_file_must_be_the_one_it_was(google_checkpoint, google_vari
 
 
 @pytest.mark.parametrize("recorded", ["/gone/{}", r"C:\gone\{}", "/gone/{}.index"])
-def test_a_file_is_also_looked_for_beside_the_captioner(
-    google_checkpoint, google_variables, tmp_path, recorded
-):
-    record = encoders.load(google_checkpoint).record
-    record |= {"file": recorded.format(google_checkpoint.name)}
-    for part in google_checkpoint.parent.iterdir():
+def test_a_file_is_also_looked_for_beside_the_captioner(small_checkpoint, tmp_path, recorded):
+    checkpoint, variables = small_checkpoint
+    record = encoders.load(checkpoint).record
+    record |= {"file": recorded.format(checkpoint.name)}
+    for part in checkpoint.parent.iterdir():
         shutil.copy(part, tmp_path)
     again = encoders.from_record(record, beside=tmp_path)
     assert again.record["file"].startswith(str(tmp_path))
@@ -466,16 +461,16 @@ def test_a_file_is_also_looked_for_beside_the_captioner(
     with pytest.raises(CaptioningError) as error:
         encoders.from_record(record, beside=tmp_path / "elsewhere")
     assert record["file"] in str(error.value)
-    assert str(tmp_path / "elsewhere" / google_checkpoint.name) in str(error.value)
-    save_variables(google_variables | {"global_step": np.int64(8)}, tmp_path / "ckpt")
+    assert str(tmp_path / "elsewhere" / checkpoint.name) in str(error.value)
+    save_variables(variables | {"global_step": np.int64(8)}, tmp_path / "ckpt")
     stranger = record | {"file": "/gone/ckpt"}
     with pytest.raises(CaptioningError, match=rf"has changed: .*{tmp_path / 'ckpt'}"):
         encoders.from_record(stranger, beside=tmp_path)
     # Where there are both, the one that it was
     both = record | {"file": str(tmp_path / "ckpt")}
     (tmp_path / "copied").mkdir()
-    for part in google_checkpoint.parent.iterdir():
-        new = part.name.replace(google_checkpoint.name, "ckpt")
+    for part in checkpoint.parent.iterdir():
+        new = part.name.replace(checkpoint.name, "ckpt")
         shutil.copy(part, tmp_path / "copied" / new)
     again = encoders.from_record(both, beside=tmp_path / "copied")
     assert again.record["file"] == str(tmp_path / "copied" / "ckpt")
