@@ -269,7 +269,8 @@ def _saved_weights(group: h5py.Group, found: list[dict]) -> Iterator[list[np.nda
 
 
 def _legacy_weights(group: h5py.Group) -> list[np.ndarray]:
-    names = (n.decode() if isinstance(n, bytes) else n for n in group.attrs["weight_names"])
+    names = group.attrs["weight_names"][:4]  # of three at most; a file may repeat one at will
+    names = (n.decode() if isinstance(n, bytes) else n for n in names)
     return [group[name][()] for name in names]
 
 

@@ -299,6 +299,23 @@ def test_an_h5_that_is_mostly_nothing_is_refused(network, tmp_path):
     refused(path, "far more than its size")
 
 
+def test_an_h5_that_names_an_array_many_times_is_refused(network, tmp_path):
+    path = tmp_path / "model.h5"
+    write_keras_2(path, network)
+    with h5py.File(path, "a") as file:
+        attributes = file["model_weights/dense_2"].attrs
+        attributes["weight_names"] = np.tile(attributes["weight_names"], 1000)
+    refused(path, "shapes .* in the scores layer")
+
+
+def test_a_layer_without_arrays_is_named(network, tmp_path):
+    path = tmp_path / "model.h5"
+    write_keras_2(path, network)
+    with h5py.File(path, "a") as file:
+        del file["model_weights/lstm"]
+    refused(path, "a matrix in the lstm layer of .*, found none")
+
+
 def test_an_absurd_caption_length_is_refused(network, tmp_path):
     path = tmp_path / "model.h5"
     write_keras_2(path, network)
