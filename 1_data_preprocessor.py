@@ -38,6 +38,12 @@ def arguments():
         help="features are the mean over the picture (1), its mirror image too (2), and its four "
         "corners, mirrored as well (10); takes as many times as long (default: %(default)s)",
     )
+    parser.add_argument(
+        "--prefix",
+        metavar="NAME",
+        help="which encoder of a PyTorch checkpoint that holds several: what its tensors' names "
+        "begin with, such as module.encoder_k (default: the one that is no moving average)",
+    )
     console.add_precision(parser)
     parser.add_argument("--only", choices=("features", "descriptions"), help="do half of the work")
     parser.add_argument("--batch-size", type=console.positive_int, default=32, metavar="N")
@@ -61,7 +67,7 @@ def main() -> int:
         from captioning import encoders
 
         encoder = encoders.load(
-            args.encoder, args.preprocessing, args.precision, args.seed, args.crops
+            args.encoder, args.preprocessing, args.precision, args.seed, args.crops, args.prefix
         )
         paths, skipped = stages.extract(
             encoder,

@@ -5,14 +5,15 @@ import io
 import json
 import os
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
 import h5py
 import keras
+import numpy as np
 
 from captioning import files
-from captioning.errors import CaptioningError
+from captioning.errors import CaptioningError, printable
 
 _MAX_RATIO = 20  # unpacked to packed size; trained weights hardly compress
 
@@ -85,3 +86,23 @@ def refuse_traps(path: str | os.PathLike, file: h5py.File) -> None:
             size += node.nbytes
     if size > _MAX_RATIO * os.stat(path).st_size:
         raise CaptioningError(f"{path} unpacks to far more than its size; do not trust it")
+
+
+def check_finite(arrays: Mapping[str, np.ndarray], where: str | os.PathLike, advice: str) -> None:
+    """Raise `CaptioningError` unless every number of a network is finite and real.
+
+    Args:
+        arrays: by the names to show.
+        where: the file, or what else to call the network in the sentence.
+        advice: what to do, the end of the sentence.
+    """
+    for name, values in arrays.items():
+        if values.dtype.kind not in "fiu":
+            found = f"numbers of type {values.dtype}"
+        elif count := values.size - np.count_nonzero(np.isfinite(values)):
+            found = f"{count:,} of {values.size:,} that are not (infinite or NaN)"
+        else:
+            continue
+        raise CaptioningError(
+            f"expected finite numbers in {where}, found {found} in {printable(name)}; {advice}"
+        )

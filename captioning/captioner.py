@@ -21,7 +21,7 @@ from captioning import archives
 from captioning.errors import CaptioningError, printable
 
 _RECORD = "captioner.json"  # a member of the .keras archive
-_MAX_LENGTH = 1000  # words of a caption; Flickr8k's longest has 34
+MAX_LENGTH = 1000  # words of a caption, startseq and endseq included; Flickr8k's longest has 34
 _LAYER_CLASSES = {  # all that a merge captioner can need; nothing that holds code
     *("Functional", "Model", "InputLayer", "Dropout", "Dense", "Embedding", "LSTM", "Add"),
     "NotEqual",  # Keras 3 writes the embedding's mask as a layer
@@ -35,6 +35,8 @@ def build(
     units: int = 256,
     dropout: float = 0.5,
     *,
+    embedding_width: int | None = None,
+    decoder_width: int | None = None,
     whole_captions: bool = False,
     scores_dropout: float = 0.0,
     logits: bool = False,
@@ -46,6 +48,9 @@ def build(
     Output: float32 (n, vocabulary_size), the distribution of the next word.
 
     Args:
+        units: of the LSTM, and of the layer that takes the feature.
+        embedding_width: numbers a word becomes; None is `units`.
+        decoder_width: units of the layer before the scores; None is `units`.
         whole_captions: for training by teacher forcing: the prefix is a caption of any length t
             without padding, the output (n, t, vocabulary_size) predicts the word after each of
             its words. The weights are the same, in the same order.
@@ -59,7 +64,11 @@ def build(
 
     prefix = keras.Input((None if whole_captions else max_length,), dtype="int32", name="prefix")
     words = layers.Embedding(
-        vocabulary_size, units, mask_zero=not whole_captions, name="embedding", dtype=dtype
+        vocabulary_size,
+        embedding_width or units,
+        mask_zero=not whole_captions,
+        name="embedding",
+        dtype=dtype,
     )(prefix)
     words = layers.Dropout(dropout, name="prefix_dropout", dtype=dtype)(words)
     words = layers.LSTM(units, return_sequences=whole_captions, name="lstm", dtype=dtype)(words)
@@ -67,7 +76,9 @@ def build(
     if whole_captions:
         image = layers.Reshape((1, units), name="every_word", dtype=dtype)(image)
     merged = layers.Add(name="merge", dtype=dtype)([image, words])
-    merged = layers.Dense(units, activation="relu", name="decoder", dtype=dtype)(merged)
+    merged = layers.Dense(decoder_width or units, activation="relu", name="decoder", dtype=dtype)(
+        merged
+    )
     if scores_dropout:
         merged = layers.Dropout(scores_dropout, name="scores_dropout", dtype=dtype)(merged)
     output = layers.Dense(
@@ -123,7 +134,7 @@ class Captioner:
 def _identity(encoder: dict) -> tuple:
     """What decides about an encoder's features; a file of weights may go by any name."""
     weights = encoder.get("sha256") or encoder.get("name")
-    details = (encoder.get(key) for key in ("preprocessing", "mode", "seed"))
+    details = (encoder.get(key) for key in ("preprocessing", "mode", "seed", "prefix"))
     return (weights, *details, encoder.get("crops", 1))
 
 
@@ -137,11 +148,18 @@ def _encoder_name(record: dict | None) -> str:
     ]
     if record.get("crops"):
         details.append(f"{str(record['crops'])[:12]} crops")
+    if record.get("prefix") is not None:
+        details.append(f"prefix {printable(str(record['prefix']))}")
     return f"{record.get('name')} ({', '.join(details)})" if details else str(record.get("name"))
 
 
 def save(path: str | os.PathLike, captioner: Captioner) -> Path:
-    """Write a `.keras` file that any Keras 3 opens, with the record as one more member."""
+    """Write a `.keras` file that any Keras 3 opens, with the record as one more member.
+
+    Raises:
+        CaptioningError: for what `load` would refuse, see `check`.
+    """
+    check(path, captioner)
     return archives.save(path, captioner.network, _RECORD, captioner.record)
 
 
@@ -150,14 +168,31 @@ def read_record(path: str | os.PathLike) -> dict:
     return archives.record(path, _RECORD)
 
 
+def check(path: str | os.PathLike, captioner: Captioner) -> None:
+    """Raise `CaptioningError` if what is to be written to `path` could not be read again.
+
+    Its captions are longer than `MAX_LENGTH` words, its record is damaged, or a weight is not
+    finite.
+    """
+    if captioner.max_length > MAX_LENGTH:
+        raise CaptioningError(
+            f"expected a captioner for captions of at most {MAX_LENGTH:,} words to write to "
+            f"{path}, found one for {captioner.max_length:,}; shorten the longest captions"
+        )
+    _checked_record(path, captioner.record)
+    weights = {w.path: keras.ops.convert_to_numpy(w) for w in captioner.network.weights}
+    archives.check_finite(weights, f"the captioner to write to {path}", "lower the learning rate")
+
+
 def load(path: str | os.PathLike) -> Captioner:
-    """Read a captioner: our `.keras`, or a Keras 2 `.h5` of the same architecture.
+    """Read a captioner: `.keras`, or the `.h5` of Keras 2 or 3, of the architecture of `build`.
 
     The network is rebuilt by `build` and only arrays are taken from the file, so no code of it
-    can run and any layer names will do.
+    can run and any layer names and widths will do.
 
     Raises:
-        CaptioningError: for a file that is missing, damaged or not a merge captioner.
+        CaptioningError: for a file that is missing, damaged or not a merge captioner, or whose
+            weights are not finite.
     """
     path = Path(path)
     if not path.is_file():
@@ -185,7 +220,7 @@ def _load_keras(path: Path) -> Captioner:
     return Captioner(_rebuild(path, config, found, weights), _checked_record(path, record))
 
 
-def _checked_record(path: Path, record: object) -> dict:
+def _checked_record(path: str | os.PathLike, record: object) -> dict:
     """The record, if what it says of the encoder and the vocabulary can be used."""
     texts = {"name": str, "file": str | None, "sha256": str | None, "preprocessing": str | None}
     if isinstance(record, dict) and isinstance(record.get("vocabulary_hash"), str | None):
@@ -194,7 +229,11 @@ def _checked_record(path: Path, record: object) -> dict:
             not encoder or all(isinstance(encoder.get(key), kind) for key, kind in texts.items())
         ):
             return record
-    raise CaptioningError(f"{path} carries a damaged record of its encoder; copy or train it again")
+    raise CaptioningError(
+        f"expected in {path} a record with the encoder's name, file, sha256 and preprocessing and "
+        "a vocabulary_hash, found a damaged record; make the features again, then train, or copy "
+        "the captioner again"
+    )
 
 
 def _load_h5(path: Path) -> Captioner:
@@ -208,7 +247,8 @@ def _load_h5(path: Path) -> Captioner:
         config = json.loads(file.attrs["model_config"])
         found = _check_classes(path, config)
         groups = file["model_weights"]
-        weights = {name: _legacy_weights(groups[name]) for name in _names(found)}
+        # Keras 3 gives a group to each layer, none to an operation such as NotEqual
+        weights = {n: _legacy_weights(groups[n]) if n in groups else [] for n in _names(found)}
     return Captioner(_rebuild(path, config, found, weights), {})
 
 
@@ -234,19 +274,65 @@ def _saved_weights(group: h5py.Group, found: list[dict]) -> Iterator[list[np.nda
 
 
 def _legacy_weights(group: h5py.Group) -> list[np.ndarray]:
-    names = (n.decode() if isinstance(n, bytes) else n for n in group.attrs["weight_names"])
+    names = group.attrs["weight_names"][:4]  # of three at most; a file may repeat one at will
+    names = (n.decode() if isinstance(n, bytes) else n for n in names)
     return [group[name][()] for name in names]
 
 
 def _rebuild(path: Path, config: dict, found: list[dict], weights: dict) -> keras.Model:
     parts = _parts(path, config, found)
-    units, vocabulary_size = weights[parts["scores"]][0].shape
-    dimension = weights[parts["feature_dense"]][0].shape[0]
-    max_length = _input_length(found, parts["embedding"])
-    network = build(dimension, vocabulary_size, max_length, units)
-    for role, name in parts.items():
-        network.get_layer(role).set_weights(weights[name])
+    arrays = {role: weights[name] for role, name in parts.items()}
+    widths = _widths(path, arrays)
+    _check_finite(path, parts, arrays)
+    network = build(max_length=_input_length(path, found, parts["embedding"]), **widths)
+    for role in parts:
+        network.get_layer(role).set_weights(arrays[role])
     return network
+
+
+def _widths(path: Path, arrays: dict[str, list[np.ndarray]]) -> dict[str, int]:
+    """What `build` is to be told, once the arrays of all layers are known to fit together."""
+    shapes = {role: [array.shape for array in group] for role, group in arrays.items()}
+    for role, found in shapes.items():
+        if not found or len(found[0]) != 2:
+            raise CaptioningError(
+                f"expected a matrix in the {role} layer of {path}, found {found[:1] or 'none'}; "
+                "copy or train it again"
+            )
+    dimension, units = shapes["feature_dense"][0]
+    words, decoder = shapes["embedding"][0][1], shapes["decoder"][0][1]
+    vocabulary = shapes["scores"][0][1]
+    expected = {
+        "feature_dense": [(dimension, units), (units,)],
+        "embedding": [(vocabulary, words)],
+        "lstm": [(words, 4 * units), (units, 4 * units), (4 * units,)],
+        "decoder": [(units, decoder), (decoder,)],
+        "scores": [(decoder, vocabulary), (vocabulary,)],
+    }
+    for role, shape in expected.items():
+        if shapes[role] != shape:
+            raise CaptioningError(
+                f"expected arrays of shapes {shape} in the {role} layer of {path}, as its other "
+                f"layers have it, found {shapes[role][:4]}; use a captioner trained by "
+                "2_train_IC_model.py or the reference"
+            )
+    return {
+        "dimension": dimension,
+        "vocabulary_size": vocabulary,
+        "units": units,
+        "embedding_width": words,
+        "decoder_width": decoder,
+    }
+
+
+def _check_finite(path: Path, parts: dict[str, str], arrays: dict[str, list[np.ndarray]]) -> None:
+    kinds = {"embedding": ["embeddings"], "lstm": ["kernel", "recurrent_kernel", "bias"]}
+    named = {
+        f"{name}/{kind}": array
+        for role, name in parts.items()
+        for kind, array in zip(kinds.get(role, ["kernel", "bias"]), arrays[role], strict=True)
+    }
+    archives.check_finite(named, path, "copy or train it again")
 
 
 def _check_classes(path: Path, config: dict) -> list[dict]:
@@ -317,13 +403,16 @@ def _strings(node: object) -> Iterator[str]:
             yield from _strings(child)
 
 
-def _input_length(found: list[dict], embedding: str) -> int:
+def _input_length(path: Path, found: list[dict], embedding: str) -> int:
     """Length of the prefix input, from the layer that feeds the embedding."""
     by_name = dict(zip(_names(found), found, strict=True))
     nodes = by_name[embedding]["inbound_nodes"]
     source = next(name for name in _strings(nodes) if name in by_name)
     settings = by_name[source]["config"]
     length = (settings.get("batch_input_shape") or settings["batch_shape"])[1]
-    if type(length) is not int or not 0 < length <= _MAX_LENGTH:  # decoding makes room for it
-        raise ValueError(f"a prefix of {length} words")
+    if type(length) is not int or not 0 < length <= MAX_LENGTH:  # decoding makes room for it
+        raise CaptioningError(
+            f"expected captions of 1 to {MAX_LENGTH:,} words in {path}, found a prefix of "
+            f"{printable(str(length))} words; train it on shorter captions"
+        )
     return length

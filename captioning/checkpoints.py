@@ -24,6 +24,7 @@ from captioning.errors import CaptioningError, printable, refusing
 
 _STREAM_MAGIC = 0x1950A86A20F9469CFC6C  # opens a file by PyTorch older than 1.6
 _STREAM_VERSION = 1001
+_LONGEST_KEY = 100  # characters of the names of dictionaries that a tensor's name begins with
 
 _DTYPES = {  # PyTorch's name → numpy's; bfloat16 is read as the upper half of a float32
     **{"float16": "<f2", "float32": "<f4", "float64": "<f8", "bfloat16": "<u2"},
@@ -114,7 +115,8 @@ def read_torch(path: str | os.PathLike) -> dict[str, np.ndarray]:
 
     Returns:
         name → read-only array of the tensor's shape and dtype (bfloat16: float32), for the tensors
-        under `state_dict`, else `model`, else at the top level; names unchanged.
+        under `state_dict`, else `model`, else at the top level; names unchanged. Those of a
+        dictionary there, such as "student", are `student.` and their own name.
 
     Raises:
         CaptioningError: when the file is damaged, hostile, or holds no dense tensors.
@@ -277,7 +279,7 @@ def _stream(file: BinaryIO, path: str | os.PathLike) -> tuple[Any, Callable]:
     for key in keys:
         storage = reader.storages.get(key)
         if storage is None:
-            raise ValueError("a storage of an unknown kind")
+            raise _rare(path, "a storage of an unknown kind")
         if int.from_bytes(file.read(8), "little") != storage.count:
             raise ValueError("a storage of another size than it says")
         starts[key] = file.tell()
@@ -297,21 +299,45 @@ def _stream(file: BinaryIO, path: str | os.PathLike) -> tuple[Any, Callable]:
 def _state_dict(value: Any, path: str | os.PathLike) -> dict[str, _Tensor]:
     """The tensors of what `torch.save` was given."""
     if isinstance(value, dict):
-        inner = (value[key] for key in ("state_dict", "model") if isinstance(value.get(key), dict))
-        value = next(inner, value)
-        for name, thing in value.items():
-            if type(thing) is _Unsupported:
-                raise CaptioningError(
-                    f"{path} holds {printable(str(name))} as {thing}, and only dense "
-                    "tensors of common types can be read; save its state_dict as plain float32 "
-                    "tensors"
-                )
-        tensors = {name: thing for name, thing in value.items() if type(thing) is _Tensor}
-        if tensors and all(type(name) is str for name in tensors):
-            return tensors
+        for place in (value.get("state_dict"), value.get("model"), value):
+            if isinstance(place, dict) and (tensors := _flattened(place, path)):
+                return tensors
     raise CaptioningError(
         f"expected tensors by name under state_dict, under model or at the top level of {path}, "
-        "found none; save the network's state_dict with torch.save"
+        "or in dictionaries there, found none; save the network's state_dict with torch.save"
+    )
+
+
+def _flattened(outer: dict, path: str | os.PathLike) -> dict[str, _Tensor]:
+    """The tensors of a dictionary, and those of dictionaries in it behind their names.
+
+    No dictionary is entered twice, and none of a long name: what is returned stays as small as
+    the file.
+    """
+    found, entered, todo = {}, {id(outer)}, [("", outer)]
+    for prefix, value in todo:  # which grows meanwhile
+        found |= {prefix + name: tensor for name, tensor in _tensors(value, path).items()}
+        for key, inner in value.items():
+            if isinstance(inner, dict) and type(key) is str and id(inner) not in entered:
+                entered.add(id(inner))
+                if len(prefix) + len(key) < _LONGEST_KEY:
+                    todo.append((f"{prefix}{key}.", inner))
+    return found
+
+
+def _tensors(value: dict, path: str | os.PathLike) -> dict[str, _Tensor]:
+    """The tensors right in a dictionary, none where they go by other names than texts."""
+    for name, thing in value.items():
+        if type(thing) is _Unsupported:
+            raise _rare(path, f"{printable(str(name))} as {thing}")
+    tensors = {name: thing for name, thing in value.items() if type(thing) is _Tensor}
+    return tensors if all(type(name) is str for name in tensors) else {}
+
+
+def _rare(path: str | os.PathLike, found: str) -> CaptioningError:
+    return CaptioningError(
+        f"{path} holds {found}, and only dense tensors of common types can be read; save its "
+        "state_dict as plain float32 tensors"
     )
 
 

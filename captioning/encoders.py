@@ -7,12 +7,13 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path, PureWindowsPath
+from typing import NamedTuple
 
 import keras
 import numpy as np
 from keras import ops
 
-from captioning import files, jigsaw, networks, seen, trunks, weights
+from captioning import archives, files, jigsaw, networks, seen, trunks, weights
 from captioning.errors import CaptioningError
 
 PRECISIONS = ("float32", "bfloat16")
@@ -83,6 +84,7 @@ def load(
     precision: str = "float32",
     seed: int = 0,
     crops: int = 1,
+    prefix: str | None = None,
 ) -> Encoder:
     """A ResNet-50 for crops of 224×224 pixels, with 2048 features; or one pretrained here.
 
@@ -97,23 +99,32 @@ def load(
         seed: of the weights of "random".
         crops: one of `weights.CROPS`; features are the mean over as many crops of the picture,
             see `crops_of`, and take as many times as long.
+        prefix: which of several trunks of a PyTorch checkpoint, see `trunks.read`. The record holds
+            it where it decides, as the names of the tensors have it.
 
     Raises:
         CaptioningError: if the weights cannot be had, or are not exactly those of the network.
-        ValueError: if `crops` is none of `weights.CROPS`.
+        ValueError: if `crops` is none of `weights.CROPS`, or `prefix` no text.
     """
     if type(crops) is not int or crops not in weights.CROPS:
         raise ValueError(f"crops ({crops!r:.20})")
+    if not isinstance(prefix, str | None):
+        raise ValueError(f"prefix ({prefix!r:.20})")
     name = os.fspath(name_or_file)
     if name.endswith(".keras"):
-        if preprocessing or crops > 1:
-            option = "--preprocessing" if preprocessing else "--crops"
+        options = {"preprocessing": preprocessing, "crops": crops > 1, "prefix": prefix is not None}
+        if given := [option for option, value in options.items() if value]:
             raise CaptioningError(
                 f"{name} is a jigsaw network, which cuts and standardises its input itself; leave "
-                f"{option} out"
+                f"--{given[0]} out"
             )
         return of_jigsaw(_existing(name), precision=precision)
     if name == "random":
+        if prefix is not None:
+            raise CaptioningError(
+                "expected a file to choose a trunk from by its prefix, found the encoder 'random'; "
+                "leave --prefix out"
+            )
         record = {"name": name, "file": None, "sha256": None, "seed": seed}
         drawn = trunks.random(seed)
         trunk, of_source, images = drawn.folded(precision), drawn.preprocessing, drawn.seen
@@ -125,7 +136,10 @@ def load(
             path = _existing(name)
             record = {"name": path.name, "file": str(path)}
         record["sha256"] = _digest(path)
-        trunk, of_source, images = _read(path, precision)
+        read = _read(path, precision, prefix)
+        trunk, of_source, images = read.network, read.preprocessing, read.seen
+        if read.prefix is not None:
+            record["prefix"] = read.prefix
         if name in weights.SOURCES:
             of_source = weights.SOURCES[name].preprocessing
     how = preprocessing or of_source
@@ -157,8 +171,8 @@ def from_record(
         _check_digest([path], record["sha256"])
     if "mode" in record and path:
         return of_jigsaw(path, record["mode"], precision)
-    seed, crops = record.get("seed", 0), record.get("crops", 1)
-    return load(path if file else name, record["preprocessing"], precision, seed, crops)
+    details = record.get("seed", 0), record.get("crops", 1), record.get("prefix")
+    return load(path if file else name, record["preprocessing"], precision, *details)
 
 
 def _recorded(file: str, expected: str, beside: str | os.PathLike | None) -> Path:
@@ -195,9 +209,12 @@ def of_jigsaw(path: Path, mode: str = jigsaw.MODES[0], precision: str = "float32
     """What a network of `jigsaw/main.py` has learned; `mode` as in `jigsaw.encoder`.
 
     Raises:
-        CaptioningError: if the file is damaged, or is not exactly such a network.
+        CaptioningError: if the file is damaged, is not exactly such a network, or holds numbers
+            that are not finite.
     """
     network, trained = jigsaw.encoder(path, mode, None if precision == "float32" else precision)
+    arrays = {w.path: keras.ops.convert_to_numpy(w) for w in network.weights}
+    archives.check_finite(arrays, path, "train it again")
     record = {
         "name": f"jigsaw {trained['backbone']}",
         "file": str(path.resolve()),
@@ -301,12 +318,20 @@ def _digest(path: Path) -> str:
     )
 
 
-def _read(path: Path, precision: str) -> tuple[keras.Model, str, np.ndarray]:
-    """From a file of weights: the network for inference, its preprocessing's name, what it saw."""
-    if path.suffix == ".h5" and not path.name.endswith(".weights.h5"):
-        return _keras_applications(path, precision), "caffe", seen.NONE
-    trunk = trunks.read(path)
-    return trunk.folded(precision), trunk.preprocessing, trunk.seen
+class _Read(NamedTuple):
+    """What a file of weights gives: a network for inference, and what must be known of it."""
+
+    network: keras.Model
+    preprocessing: str
+    seen: np.ndarray
+    prefix: str | None  # the decisive one
+
+
+def _read(path: Path, precision: str, prefix: str | None) -> _Read:
+    if path.suffix == ".h5" and not path.name.endswith(".weights.h5") and prefix is None:
+        return _Read(_keras_applications(path, precision), "caffe", seen.NONE, None)
+    trunk = trunks.read(path, prefix)
+    return _Read(trunk.folded(precision), trunk.preprocessing, trunk.seen, trunk.prefix)
 
 
 def _keras_applications(path: Path, precision: str) -> keras.Model:
@@ -325,5 +350,7 @@ def _keras_applications(path: Path, precision: str) -> keras.Model:
         ) from None
     finally:
         keras.config.set_dtype_policy(policy)
+    arrays = {w.path: keras.ops.convert_to_numpy(w) for w in trunk.weights}
+    archives.check_finite(arrays, path, "delete it and run again, or check the path")
     average = keras.layers.GlobalAveragePooling2D(dtype="float32")(trunk.output)
     return keras.Model(trunk.input, average)

@@ -10,6 +10,7 @@ import numpy as np
 from keras import ops
 
 from captioning import artifacts, captioner, optimizers, text, training
+from captioning.errors import CaptioningError, printable
 from captioning.tokenizer import Tokenizer
 
 EPOCHS = {"fast": 9, "reference": 20}
@@ -64,8 +65,22 @@ def encode(
 
 
 def longest_caption(ids: Sequence[str], descriptions: Mapping[str, Sequence[str]]) -> int:
-    """Words of the longest wrapped caption: the network's `max_length`."""
-    return max(len(text.wrap(caption).split()) for key in ids for caption in descriptions[key])
+    """Words of the longest wrapped caption: the network's `max_length`.
+
+    Raises:
+        CaptioningError: when it is longer than a captioner's file may say.
+    """
+    lengths = (
+        (len(text.wrap(caption).split()), key) for key in ids for caption in descriptions[key]
+    )
+    longest, key = max(lengths)
+    if longest > captioner.MAX_LENGTH:
+        raise CaptioningError(
+            f"expected captions of at most {captioner.MAX_LENGTH:,} words, startseq and endseq "
+            f"included, found one of {longest:,} for the image {printable(key)}; shorten it in "
+            "descriptions.txt"
+        )
+    return longest
 
 
 def _pad(rows: Sequence[Sequence[int]]) -> np.ndarray:
@@ -249,7 +264,11 @@ class CaptionData:
         features: Mapping[str, np.ndarray],
         tokenizer: Tokenizer,
     ) -> "CaptionData":
-        """Encode the captions and stack the features of the images `ids["train"]`, `ids["dev"]`."""
+        """Encode the captions and stack the features of the images `ids["train"]`, `ids["dev"]`.
+
+        Raises:
+            CaptioningError: see `longest_caption`.
+        """
         max_length = longest_caption(ids["train"], descriptions)
         return cls(
             encode(ids["train"], descriptions, tokenizer, max_length),
@@ -397,6 +416,7 @@ def train(
     batches, dev = data.batches(settings["recipe"], settings["batch_size"], settings["seed"])
     model = compile_(data, settings, len(batches) * settings["epochs"])
     saved = captioner.build(data.dimension, data.vocabulary_size, data.max_length)
+    captioner.check(folder, captioner.Captioner(saved, record))  # before hours go into it
     callbacks = []
     if settings["plateau"]:
         callbacks.append(keras.callbacks.ReduceLROnPlateau(patience=settings["plateau"]))

@@ -5,7 +5,7 @@ from collections import OrderedDict, defaultdict
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from captioning.errors import CaptioningError
+from captioning.errors import CaptioningError, printable
 from captioning.text import END, START
 
 _FILTERS = '!"#$%&()*+,-./:;<=>?@[\\]^_`{|}~\t\n'
@@ -48,13 +48,18 @@ class Tokenizer:
         """Rebuild from the attributes of a pickled Keras Tokenizer of any year.
 
         Raises:
-            CaptioningError: when there is no usable `word_index`.
+            CaptioningError: when there is no usable `word_index`, or `num_words` is no number.
         """
         words = state.get("word_index")
         if not isinstance(words, dict) or not all(
             isinstance(word, str) and isinstance(i, int) and i > 0 for word, i in words.items()
         ):
             raise CaptioningError("expected a tokenizer with a word_index of words and ids")
+        if not isinstance(state.get("num_words"), int | None):
+            raise CaptioningError(
+                f"expected a tokenizer whose num_words is a whole number or None, found "
+                f"{printable(repr(state['num_words']))}; fit it anew"
+            )
         tokenizer = cls()
         known = {key: value for key, value in state.items() if key in vars(tokenizer)}
         vars(tokenizer).update(known, index_word={i: word for word, i in words.items()})
@@ -62,13 +67,22 @@ class Tokenizer:
 
     @property
     def vocabulary_size(self) -> int:
-        """Number of ids including padding: what the captioner's softmax must have."""
+        """Number of ids including padding that texts are encoded as: those below `num_words`."""
+        return min(self.num_words or self._all, self._all)
+
+    @property
+    def _all(self) -> int:
+        """Number of ids including padding, whether they are used or not."""
         return max(self.index_word, default=0) + 1
 
     @property
     def vocabulary_hash(self) -> str:
         """SHA-256 of the words in order of id: equal for equal vocabularies."""
-        words = "\n".join(self.index_word[i] for i in sorted(self.index_word))
+        return self._hash(self.vocabulary_size)
+
+    def _hash(self, size: int) -> str:
+        """That of the words with ids below `size`."""
+        words = "\n".join(self.index_word[i] for i in sorted(self.index_word) if i < size)
         return hashlib.sha256(words.encode()).hexdigest()
 
     def _words(self, text: str) -> list[str]:
@@ -109,16 +123,26 @@ class Tokenizer:
                 yield i
 
     def check_fits(self, vocabulary_size: int, vocabulary_hash: str | None = None) -> None:
-        """Raise `CaptioningError` unless a captioner of that vocabulary can use this tokenizer."""
+        """Raise `CaptioningError` unless a captioner of that vocabulary can use this tokenizer.
+
+        With `num_words` its softmax may have as many ids, or all of the `word_index`: it has never
+        been taught those from `num_words` on, and does not say them.
+        """
         for word in (START, END):
             if word not in self.word_index:
                 raise CaptioningError(
                     f"expected a tokenizer that knows {word!r}, found one that does not; "
                     "use the tokenizer the captioner was trained with"
                 )
-        if self.vocabulary_size != vocabulary_size or vocabulary_hash not in (
+            if self.num_words and self.word_index[word] >= self.num_words:
+                raise CaptioningError(
+                    f"expected a tokenizer that keeps {word!r}, found one that leaves out its id "
+                    f"{self.word_index[word]}, because num_words is {self.num_words}; fit it with "
+                    "more words, and train the captioner again"
+                )
+        if vocabulary_size not in (self.vocabulary_size, self._all) or vocabulary_hash not in (
             None,
-            self.vocabulary_hash,
+            self._hash(vocabulary_size),
         ):
             raise CaptioningError(
                 f"the captioner was trained on another vocabulary ({vocabulary_size} ids) than "

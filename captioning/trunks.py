@@ -12,12 +12,25 @@ import h5py
 import keras
 import numpy as np
 
-from captioning import archives, checkpoints, files, networks, seen, weights
+from captioning import archives, checkpoints, console, files, networks, seen, weights
 from captioning.errors import CaptioningError, printable, refusing
 
 SIZES = (32, 1024)  # least and largest side of the pictures an encoder may take, in pixels
+# A tensor that tells where a trunk's names begin, and the modules that go by other names than
+# torchvision's: lightly puts its children into a Sequential, which numbers them.
+_ANCHORS = {
+    "layer1.0.conv1.weight": {},
+    "4.0.conv1.weight": {
+        **{"conv1": "0", "bn1": "1", "layer1": "4"},
+        **{"layer2": "5", "layer3": "6", "layer4": "7"},
+    },
+}
 _RECORD = "encoder"  # an attribute of the HDF5 file, JSON
 _SEEN = "seen"  # a dataset of it, uint64: see `captioning.seen`
+_ADVICE = "fetch or make it anew"
+# Words in the name of an encoder that is the moving average of another: MoCo's encoder_k, DINO's
+# teacher, BYOL's target, solo-learn's momentum_backbone
+_AVERAGED = {"k", "key", "m", "momentum", "teacher", "target", "ema", "average", "averaged"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +44,7 @@ class Trunk:
         preprocessing: a name of `weights.PREPROCESSINGS`.
         pool_padding: see `networks.resnet50`.
         seen: the images it has been trained on, see `captioning.seen`.
+        prefix: of its tensors' names, where it had to be told to `read` which trunk of the file.
     """
 
     values: Mapping[str, np.ndarray]
@@ -39,6 +53,7 @@ class Trunk:
     preprocessing: str = "imagenet"
     pool_padding: str = "torch"
     seen: np.ndarray = dataclasses.field(default_factory=lambda: seen.NONE)
+    prefix: str | None = None
 
     @property
     def digest(self) -> str:
@@ -93,16 +108,24 @@ def random(seed: int) -> Trunk:
     return Trunk(values)
 
 
-def read(path: Path) -> Trunk:
+def read(path: Path, prefix: str | None = None) -> Trunk:
     """The trunk in a file of weights.
+
+    What else a checkpoint holds is left aside and named on stderr. Of an encoder and its moving
+    average, the encoder itself is taken.
 
     Args:
         path: PyTorch's `.ckpt`, `.pth` and `.pth.tar`, a TensorFlow checkpoint, or a `.weights.h5`
             of `save` or of Keras, of `networks.resnet50`.
+        prefix: what the names of the trunk's tensors begin with, where a checkpoint of PyTorch
+            holds several trunks; the last dot may be left out.
 
     Raises:
-        CaptioningError: if the file is damaged, or does not hold exactly such a trunk.
+        CaptioningError: if the file is damaged, does not hold exactly such a trunk, holds several
+            that no known name tells apart, or numbers that are not finite.
     """
+    if prefix is not None and path.suffix == ".h5":
+        raise _no_choice(path)
     if path.suffix == ".h5":
         try:
             with refusing(path, "the weights of an encoder"), h5py.File(path) as file:
@@ -118,9 +141,18 @@ def read(path: Path) -> Trunk:
     framework, tensors = checkpoints.read(path)
     shapes = networks.parameter_shapes("resnet50")
     if framework == "torch":
-        return Trunk(_torchvision(tensors, shapes, path))
+        return _torchvision(tensors, shapes, path, prefix)
+    if prefix is not None:
+        raise _no_choice(path)
     values = _google(tensors, shapes, path)
     return Trunk(values, preprocessing="unit", pool_padding="same")
+
+
+def _no_choice(path: Path) -> CaptioningError:
+    return CaptioningError(
+        f"expected a checkpoint of PyTorch to choose a trunk from by its prefix, found {path}, "
+        "which is of another kind; leave --prefix out"
+    )
 
 
 def save(path: str | os.PathLike, trunk: Trunk, record: dict) -> Path:
@@ -131,13 +163,22 @@ def save(path: str | os.PathLike, trunk: Trunk, record: dict) -> Path:
     Args:
         path: ends in `.weights.h5`.
         record: how it was made, JSON-able; stands in the file with what `Trunk` says.
+
+    Raises:
+        CaptioningError: if a number is not finite, or too large for its 16 bits.
     """
     description = dataclasses.asdict(dataclasses.replace(trunk, values={}))
-    del description["values"], description["seen"]
+    del description["values"], description["prefix"], description["seen"]
+    with np.errstate(over="ignore"):
+        arrays = {
+            name: values.astype(np.float16 if values.ndim == 4 else np.float32)
+            for name, values in trunk.values.items()
+        }
+    archives.check_finite(arrays, f"the trunk to write to {path}", "lower the learning rate")
     with files.atomic(path) as temporary, h5py.File(temporary, "w") as file:
         file.attrs[_RECORD] = json.dumps(record | description)
-        for name, values in trunk.values.items():
-            file[name] = values.astype(np.float16 if values.ndim == 4 else np.float32)
+        for name, values in arrays.items():
+            file[name] = values
         if len(trunk.seen):
             file[_SEEN] = trunk.seen
     return Path(path)
@@ -170,6 +211,7 @@ def _saved(path: Path, file: h5py.File) -> Trunk:
     if any(nodes[name].dtype.kind != "f" for name in shapes):
         raise ValueError("it holds something else than floats")
     values = {name: nodes[name][()].astype(np.float32) for name in shapes}
+    archives.check_finite(values, path, _ADVICE)
     how = record["preprocessing"], record["pool_padding"]
     return Trunk(values, backbone, size, *how, seen.NONE if images is None else images[()])
 
@@ -188,7 +230,9 @@ def _own(path: Path) -> dict[str, np.ndarray]:
             f"expected the weights of networks.resnet50 in {path}, found others "
             f"({str(error).splitlines()[0]}); check the path"
         ) from None
-    return networks.parameters(trunk)
+    values = networks.parameters(trunk)
+    archives.check_finite(values, path, _ADVICE)
+    return values
 
 
 def _google(tensors: dict, shapes: dict, path: Path) -> dict[str, np.ndarray]:
@@ -203,20 +247,48 @@ def _google(tensors: dict, shapes: dict, path: Path) -> dict[str, np.ndarray]:
         layer = "conv2d" if kind == "kernel" else "batch_normalization"
         number = f"_{i // 5}" if i >= 5 else ""
         keys[f"base_model/{layer}{number}/{kind}"] = name
-    _check(tensors, {key: shapes[name] for key, name in keys.items()}, "", path)
+    prefix = "base_model/"
+    inside = {key: tensor for key, tensor in tensors.items() if key.startswith(prefix)}
+    _check(inside, {key: shapes[name] for key, name in keys.items()}, prefix, path)
+    archives.check_finite({key: tensors[key] for key in keys}, path, _ADVICE)
+    _leave_aside(tensors.keys() - inside.keys(), prefix, path)
     return {name: tensors[key] for key, name in keys.items()}
 
 
-def _torchvision(tensors: dict, shapes: dict, path: Path) -> dict[str, np.ndarray]:
-    """torchvision's names, behind whatever prefix the file has; kernels are (out, in, h, w)."""
-    anchor = "layer1.0.conv1.weight"
-    anchors = [key for key in tensors if key.endswith(anchor) and not _is_ignored(key, "")]
-    if len(anchors) != 1:
+def _torchvision(tensors: dict, shapes: dict, path: Path, prefix: str | None) -> Trunk:
+    """The trunk of torchvision's names behind a prefix; kernels are (out, in, h, w)."""
+    renamed = {
+        key.removesuffix(anchor): modules
+        for key in tensors
+        for anchor, modules in _ANCHORS.items()
+        if key == anchor or key.endswith(f".{anchor}")
+    }
+    prefixes = list(renamed)
+    if not prefixes:
         raise CaptioningError(
-            f"expected one ResNet-50 with torchvision's names in {path}, found {len(anchors)} of "
-            f"them among its tensors ({_listed(tensors)}); check the path"
+            f"expected one ResNet-50 with torchvision's names in {path}, found none among its "
+            f"tensors ({_listed(tensors)}); check the path"
         )
-    prefix = anchors[0].removesuffix(anchor)
+    usual = _online(prefixes)
+    taken = usual if prefix is None else _named(prefix, prefixes, path)
+    if taken is None:
+        raise CaptioningError(
+            f"expected one encoder in {path}, found {len(prefixes)}, of which no known name is "
+            "that of the one to use; name one with --prefix of 1_data_preprocessor.py: "
+            f"{_listed(map(repr, prefixes), 20)}"
+        )
+    if len(prefixes) > 1:
+        others = [other for other in prefixes if other != taken]
+        console.note(
+            f"{path.name}: takes the encoder {_listed([repr(taken)])} and not "
+            f"{_listed(map(repr, others))}; --prefix takes another"
+        )
+    nested = tuple(other for other in prefixes if len(other) > len(taken))
+    inside = {
+        key: tensor
+        for key, tensor in tensors.items()
+        if key.startswith(taken) and not key.startswith(nested)
+    }
     kinds = {
         "kernel": "weight",
         "gamma": "weight",
@@ -227,12 +299,53 @@ def _torchvision(tensors: dict, shapes: dict, path: Path) -> dict[str, np.ndarra
     keys, expected = {}, {}
     for name, shape in shapes.items():
         layer, kind = name.split("/")
-        key = f"{prefix}{layer.replace('_', '.')}.{kinds[kind]}"
+        module, *rest = layer.split("_")
+        key = taken + ".".join([renamed[taken].get(module, module), *rest, kinds[kind]])
         keys[key] = name
         expected[key] = tuple(shape[i] for i in (3, 2, 0, 1)) if len(shape) == 4 else shape
-    _check(tensors, expected, prefix, path)
-    arrays = {name: tensors[key] for key, name in keys.items()}
-    return {name: a.transpose(2, 3, 1, 0) if a.ndim == 4 else a for name, a in arrays.items()}
+    _check(inside, expected, taken, path)
+    archives.check_finite({key: tensors[key] for key in keys}, path, _ADVICE)
+    _leave_aside(tensors.keys() - inside.keys(), taken, path)
+    values = {
+        name: tensors[key].transpose(2, 3, 1, 0) if tensors[key].ndim == 4 else tensors[key]
+        for key, name in keys.items()
+    }
+    return Trunk(values, prefix=None if taken == usual else taken)
+
+
+def _online(prefixes: list[str]) -> str | None:
+    """The prefix of the one encoder that is no moving average; None where that is unclear."""
+    if len(prefixes) == 1:
+        return prefixes[0]
+    online = [p for p in prefixes if not _AVERAGED & set(p.replace(".", "_").split("_"))]
+    return online[0] if len(online) == 1 else None
+
+
+def _named(prefix: str, prefixes: list[str], path: Path) -> str:
+    """The prefix that a user means."""
+    for known in prefixes:
+        if prefix in (known, known.removesuffix(".")):
+            return known
+    raise CaptioningError(
+        f"expected the prefix of an encoder in {path}, one of {_listed(map(repr, prefixes), 20)}, "
+        f"found {printable(prefix)!r}; name one of these with --prefix"
+    )
+
+
+def _leave_aside(keys: Iterable[str], prefix: str, path: Path) -> None:
+    """Say in one line which tensors beside the trunk are not used, by the modules they are of."""
+    groups = dict.fromkeys(_module(key, prefix) for key in sorted(keys))
+    if groups:
+        console.note(f"{path.name}: left aside: {_listed(groups, 8)} ({len(keys):,} tensors)")
+
+
+def _module(key: str, prefix: str) -> str:
+    """The shortest part of a name that is not the trunk's: module.fc for module.fc.2.bias."""
+    separator = "/" if "/" in prefix else "."
+    start, end = 0, key.find(separator)
+    while end >= 0 and prefix.startswith(key[start : end + 1], start):
+        start, end = end + 1, key.find(separator, end + 1)
+    return key if end < 0 else key[:end]
 
 
 def _check(
@@ -260,11 +373,8 @@ def _check(
 
 
 def _is_ignored(key: str, prefix: str) -> bool:
-    return any(
-        fnmatch.fnmatchcase(name, pattern)
-        for pattern in weights.IGNORED
-        for name in (key, key.removeprefix(prefix))
-    )
+    name = key.removeprefix(prefix)
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in weights.IGNORED)
 
 
 def _listed(keys: Iterable[str], most: int = 3) -> str:

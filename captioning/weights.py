@@ -142,20 +142,21 @@ SOURCES = {
 DIMENSION = 2048  # of the features of every source: all are ResNet-50
 NAMES = (*SOURCES, "random")  # "random" is drawn from a seed, so it has no source
 
-# Tensors that checkpoints hold beside the network: heads, classifiers, counters, MoCo's queue and
-# momentum encoder, SwAV's prototypes, and the optimiser's slots of Google's training runs.
+# Tensors that checkpoints hold behind the trunk's own prefix and beside the trunk: heads,
+# classifiers, counters, SwAV's prototypes, MoCo's queue, the slots of Google's optimiser.
 IGNORED = (
-    "*fc.*",
-    "projection*",
+    "*num_batches_tracked",
+    "fc.*",
+    "head*",
+    "*_head.*",
+    "project*",
+    "predict*",
+    "*classifier.*",
     "non_linear_evaluator.*",
     "prototypes*",
-    "head*",
-    "*num_batches_tracked",
-    "module.queue*",
-    "module.encoder_k.*",
-    "ema_model/*",
+    "queue*",
     "*/Momentum",
-    "global_step",
+    "*/ExponentialMovingAverage",
 )
 
 

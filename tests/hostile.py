@@ -358,6 +358,31 @@ def stream(pickled: bytes, keys=("0",), data=b"\2" + b"\0" * 15) -> bytes:
     return magic + system + pickled + pickle.dumps(list(keys), 2) + data
 
 
+def torch_file(value, zipped=True) -> bytes:
+    """A harmless checkpoint of dictionaries, arrays and plain values, as `torch.save` makes it."""
+    kinds = {"f2": "Half", "f4": "Float", "f8": "Double", "i8": "Long", "i4": "Int", "u1": "Byte"}
+    storages = {}
+
+    def instructions(value) -> bytes:
+        if isinstance(value, dict):
+            items = (push(key) + instructions(item) for key, item in value.items())
+            return b"}(" + b"".join(items) + b"u"
+        if not isinstance(value, np.ndarray | np.generic):
+            return push(value)
+        array = np.ascontiguousarray(value).reshape(np.shape(value))
+        key = str(len(storages))
+        storages[key] = array
+        strides = tuple(stride // array.itemsize for stride in array.strides)
+        kind = kinds[array.dtype.str[1:]] + "Storage"
+        return tensor(array.shape, strides, kind=kind, key=key, count=array.size)
+
+    pickled = b"\x80\x02" + instructions(value) + b"."
+    if zipped:
+        return archive(pickled, **{key: array.tobytes() for key, array in storages.items()})
+    data = (struct.pack("<q", array.size) + array.tobytes() for array in storages.values())
+    return stream(pickled, storages, b"".join(data))
+
+
 def checkpoints() -> dict[str, bytes]:
     """PyTorch checkpoints that are not what they say, and bombs."""
     good = state_dict(a=tensor())

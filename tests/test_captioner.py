@@ -8,9 +8,10 @@ import keras
 import numpy as np
 import pytest
 
-from captioning import captioner
+from captioning import archives, captioner, decoding
 from captioning.captioner import Captioner
 from captioning.errors import CaptioningError
+from captioning.tokenizer import Tokenizer
 
 ENCODER = {"name": "random", "file": None, "sha256": None, "preprocessing": "unit", "seed": 0}
 RECORD = {"encoder": ENCODER, "vocabulary_hash": "abc", "settings": {}}
@@ -73,19 +74,51 @@ def test_the_file_carries_the_record_and_opens_in_plain_keras(network, tmp_path)
     np.testing.assert_array_equal(predict(plain, inputs()), expected)
 
 
-def test_any_layer_names_and_dimensions_load(tmp_path):
+def foreign(embedding=8, decoder=8, vocabulary=11, **lstm) -> keras.Model:
+    """A merge captioner of somebody else, under the names that Keras gives."""
     feature, prefix = keras.Input((9,)), keras.Input((4,))
     image = keras.layers.Dense(8, activation="relu")(keras.layers.Dropout(0.3)(feature))
-    words = keras.layers.Embedding(11, 8, mask_zero=True)(prefix)
-    words = keras.layers.LSTM(8)(words)
-    merged = keras.layers.Dense(8, activation="relu")(keras.layers.add([image, words]))
-    output = keras.layers.Dense(11, activation="softmax")(merged)
-    foreign = keras.Model([feature, prefix], output)
-    foreign.save(tmp_path / "foreign.keras")
+    words = keras.layers.Embedding(11, embedding, mask_zero=True)(prefix)
+    words = keras.layers.LSTM(8, **lstm)(words)
+    merged = keras.layers.Dense(decoder, activation="relu")(keras.layers.add([image, words]))
+    output = keras.layers.Dense(vocabulary, activation="softmax")(merged)
+    return keras.Model([feature, prefix], output)
+
+
+@pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+@pytest.mark.parametrize("widths", [(8, 8), (5, 8), (13, 3)])
+def test_any_layer_names_and_dimensions_load(tmp_path, widths, suffix):
+    """Keras 3 writes every array into a `.h5` that it then cannot open itself (its NotEqual)."""
+    network, path = foreign(*widths), tmp_path / f"foreign{suffix}"
+    network.save(path)
     batch = inputs(3, 9, 11, 4)
-    loaded = captioner.load(tmp_path / "foreign.keras")
+    loaded = captioner.load(path)
     assert loaded.record == {}
-    np.testing.assert_array_equal(predict(loaded.network, batch), predict(foreign, batch))
+    np.testing.assert_array_equal(predict(loaded.network, batch), predict(network, batch))
+    tokenizer = Tokenizer.from_state({"word_index": {"startseq": 1, "endseq": 2, "dog": 3}})
+    words = decoding.greedy(loaded, tokenizer, batch[0])
+    again = captioner.load(captioner.save(tmp_path / "again.keras", loaded))
+    assert decoding.greedy(again, tokenizer, batch[0]) == words
+
+
+@pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
+def test_a_compiled_h5_of_keras_3_loads(tmp_path):
+    network = foreign()
+    network.compile("adam", "sparse_categorical_crossentropy")
+    network.fit(inputs(4, 9, 11, 4), np.ones(4), verbose=0)
+    network.save(tmp_path / "foreign.h5")
+    batch = inputs(3, 9, 11, 4)
+    loaded = captioner.load(tmp_path / "foreign.h5")
+    np.testing.assert_array_equal(predict(loaded.network, batch), predict(network, batch))
+
+
+@pytest.mark.parametrize(
+    ("changes", "layer"), [({"vocabulary": 12}, "embedding"), ({"use_bias": False}, "lstm")]
+)
+def test_layers_that_do_not_fit_together_are_named(tmp_path, changes, layer):
+    foreign(**changes).save(tmp_path / "foreign.keras")
+    refused(tmp_path / "foreign.keras", f"shapes .* in the {layer} layer")
 
 
 @pytest.mark.parametrize("names", ["plain", "odd"])
@@ -204,6 +237,8 @@ def test_features_of_another_encoder_are_refused(network):
     with pytest.raises(CaptioningError, match=r"these are of .*10 crops\)"):
         model.check_features(12, ENCODER | {"crops": 10})
     model.check_features(12, ENCODER | {"crops": 1})
+    with pytest.raises(CaptioningError, match=r"these are of .*prefix teacher\.\)"):
+        model.check_features(12, ENCODER | {"prefix": "teacher."})
     published = ENCODER | {"name": "simclr", "sha256": "00"}
     model = Captioner(network, RECORD | {"encoder": published})
     model.check_features(12, published | {"name": "simclr_imagenet.ckpt", "file": "/elsewhere"})
@@ -215,8 +250,43 @@ def test_features_of_another_encoder_are_refused(network):
      {"encoder": ENCODER | {"file": ["/etc/passwd"]}}],
 )  # fmt: skip
 def test_a_record_that_cannot_be_used_is_refused(network, tmp_path, record):
-    path = captioner.save(tmp_path / "model.keras", Captioner(network, record))
+    path = tmp_path / "model.keras"
+    with pytest.raises(CaptioningError, match="damaged record"):
+        captioner.save(path, Captioner(network, record))
+    assert not path.exists()
+    archives.save(path, network, "captioner.json", record)
     refused(path, "damaged record")
+
+
+def test_captions_too_long_for_the_reader_are_not_written(tmp_path):
+    for length in (1000, 1001):
+        path, network = tmp_path / f"{length}.keras", captioner.build(3, 5, length, units=2)
+        if length == 1000:
+            captioner.save(path, Captioner(network, RECORD))
+            assert captioner.load(path).max_length == length
+            continue
+        with pytest.raises(CaptioningError, match=r"at most 1,000 words .* one for 1,001"):
+            captioner.save(path, Captioner(network, RECORD))
+        assert not path.exists()
+        archives.save(path, network, "captioner.json", RECORD)
+        refused(path, "a prefix of 1001 words")
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("role", ["feature_dense", "embedding", "lstm", "decoder", "scores"])
+def test_weights_that_are_not_finite_are_neither_written_nor_read(tmp_path, role, bad):
+    network = captioner.build(3, 5, 4, units=2)
+    arrays = network.get_layer(role).get_weights()
+    arrays[-1].flat[1] = bad
+    network.get_layer(role).set_weights(arrays)
+    path, last = tmp_path / "model.keras", network.get_layer(role).weights[-1].path
+    found = rf"found 1 of {arrays[-1].size} that are not \(infinite or NaN\) in "
+    with pytest.raises(CaptioningError, match=found + last):
+        captioner.save(path, Captioner(network, RECORD))
+    assert not path.exists()
+    archives.save(path, network, "captioner.json", RECORD)
+    kind = last.rpartition("/")[2]
+    refused(path, f"expected finite numbers in {path}, {found}{role}/{kind}")
 
 
 def test_an_h5_that_is_mostly_nothing_is_refused(network, tmp_path):
@@ -227,6 +297,23 @@ def test_an_h5_that_is_mostly_nothing_is_refused(network, tmp_path):
         del group[group.attrs["weight_names"][0]]
         group.create_dataset("dense_2/variable:0", (16, 2**40), "f4", chunks=(16, 2**10))
     refused(path, "far more than its size")
+
+
+def test_an_h5_that_names_an_array_many_times_is_refused(network, tmp_path):
+    path = tmp_path / "model.h5"
+    write_keras_2(path, network)
+    with h5py.File(path, "a") as file:
+        attributes = file["model_weights/dense_2"].attrs
+        attributes["weight_names"] = np.tile(attributes["weight_names"], 1000)
+    refused(path, "shapes .* in the scores layer")
+
+
+def test_a_layer_without_arrays_is_named(network, tmp_path):
+    path = tmp_path / "model.h5"
+    write_keras_2(path, network)
+    with h5py.File(path, "a") as file:
+        del file["model_weights/lstm"]
+    refused(path, "a matrix in the lstm layer of .*, found none")
 
 
 def test_an_absurd_caption_length_is_refused(network, tmp_path):

@@ -1,7 +1,4 @@
-import argparse
-import collections
 import os
-import pathlib
 import pickle
 from pathlib import Path
 
@@ -10,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from stored import make
 from test_pickles import (
     EXAMPLES,
     assert_one_sentence,
@@ -22,7 +20,7 @@ from test_pickles import (
 from captioning import checkpoints
 from captioning.errors import CaptioningError
 
-FORMATS = pytest.mark.parametrize("zipped", [True, False], ids=["zip", "stream"])
+FORMATS = pytest.mark.parametrize("kind", make.FORMATS)
 
 
 @pytest.fixture(scope="module")
@@ -35,156 +33,117 @@ def tensorflow():
     return pytest.importorskip("tensorflow")
 
 
-def saved(torch, folder: Path, value, zipped: bool) -> Path:
-    path = folder / "checkpoint.ckpt"
-    torch.save(value, path, _use_new_zipfile_serialization=zipped)
-    return path
+def assert_equal(arrays, expected):
+    """Same names in the same order, shapes, types and bits."""
+    assert list(arrays) == list(expected)
+    for name, array in expected.items():
+        assert (arrays[name].dtype, arrays[name].shape) == (array.dtype, array.shape), name
+        assert arrays[name].tobytes() == array.tobytes(), name
 
 
-def assert_equal(arrays, tensors, torch):
-    """Same names, shapes, types and bits as PyTorch has."""
-    assert list(arrays) == list(tensors)
-    for name, tensor in tensors.items():
-        tensor = tensor.detach()
-        expected = (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
-        assert (arrays[name].dtype, arrays[name].shape) == (expected.dtype, expected.shape), name
-        assert arrays[name].tobytes() == expected.tobytes(), name
+def arrays_of(tensors) -> dict[str, np.ndarray]:
+    return {name: tensor.numpy() for name, tensor in tensors.items()}
 
 
-@FORMATS
-def test_every_dtype(torch, tmp_path, zipped):
-    numbers = torch.randn(3, 4) * 50
-    names = ["float16", "bfloat16", "float32", "float64", "int8", "int16", "int32", "int64"]
-    names += ["uint8", "uint16", "uint32", "uint64", "bool", "complex64", "complex128"]
-    tensors = {name: numbers.abs().to(getattr(torch, name)) for name in names}
-    tensors["special"] = torch.tensor([float("nan"), float("inf"), -0.0, 1e-42])
-    tensors["special bfloat16"] = tensors["special"].bfloat16()
-    assert_equal(checkpoints.read_torch(saved(torch, tmp_path, tensors, zipped)), tensors, torch)
-
-
-@FORMATS
-def test_views_of_every_kind(torch, tmp_path, zipped):
-    base = torch.arange(120.0).reshape(4, 5, 6)
-    tensors = {
-        "transposed": base.permute(2, 0, 1),
-        "slice": base[1:3, ::2, 1:],
-        "column": base[:, 2, 3],
-        "expanded": torch.ones(3, 1).expand(3, 5),
-        "scalar": torch.tensor(2.5),
-        "element": base[3, 4, 5],
-        "empty": torch.zeros(0, 7),
-        "empty at the end": base[4:],
-        "shared": base,
-        "flat": base.view(-1),
-        "channels last": torch.randn(2, 3, 4, 5).to(memory_format=torch.channels_last),
-        "bfloat16": torch.randn(6, 6).bfloat16().T[1:],
-    }
-    arrays = checkpoints.read_torch(saved(torch, tmp_path, tensors, zipped))
-    assert_equal(arrays, tensors, torch)
-    assert np.shares_memory(arrays["shared"], arrays["flat"])
-    assert not any(array.flags.writeable for array in arrays.values() if array.dtype != "f4")
-
-
-class Callback:
-    """Stands for a class that the reader must not import."""
-
-    def __init__(self):
-        self.best = Path("best.ckpt")
-
-    def __setstate__(self, state):
-        raise AssertionError("a class of the checkpoint was used")
-
-
-class Settings(dict):
-    """As Lightning's AttributeDict."""
-
-
-@FORMATS
-def test_a_checkpoint_as_lightning_writes_it(torch, tmp_path, zipped):
-    network = torch.nn.Sequential(
-        collections.OrderedDict(
-            encoder=torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.BatchNorm2d(8)),
-            projection=torch.nn.Linear(8, 4),
-        )
-    )
-    network.projection.weight.note = "a parameter with an attribute"
-    optimizer = torch.optim.Adam(network.parameters())
-    network.projection(network.encoder(torch.randn(2, 3, 9, 9)).mean((2, 3))).sum().backward()
-    optimizer.step()
-    value = {
-        "epoch": 3,
-        "pytorch-lightning_version": "0.7.6",
-        "state_dict": network.state_dict(),
-        "optimizer_states": [optimizer.state_dict()],
-        "lr_schedulers": [{"base_lrs": [0.1], "_get_lr": np.float64(2)}],
-        "callbacks": {Callback: {"best": torch.tensor(1.0), "path": pathlib.PurePosixPath("/a")}},
-        "hparams": argparse.Namespace(lr=0.1, data=Path("/data"), nested=argparse.Namespace(a=1)),
-        "hyper_parameters": Settings(a=1, b={2, 3}, c=collections.Counter("abc")),
-        "objects": [Callback(), collections.deque([1]), torch.device("cpu"), torch.Size([1, 2])],
-        "function": os.path.join,
-        "random": [np.random.RandomState(0).get_state(), torch.get_rng_state()],
-        "dtype": torch.float16,
-        "arrays": np.array([Callback], dtype=object),
-    }
-    path = saved(torch, tmp_path, value, zipped)
+def assert_read(path: Path, expected) -> None:
     with nothing_runs():
-        arrays = checkpoints.read_torch(path)
-    assert "encoder.1.num_batches_tracked" in arrays
-    assert_equal(arrays, network.state_dict(), torch)
-
-
-@FORMATS
-@pytest.mark.parametrize("where", ["state_dict", "model", None])
-def test_where_tensors_are_found(torch, tmp_path, where, zipped):
-    tensors = {"module.conv1.weight": torch.nn.Parameter(torch.randn(2, 3)), "b": torch.ones(1)}
-    value = {where: tensors, "epoch": 1} if where else tensors | {"epoch": 1}
-    path = saved(torch, tmp_path, value, zipped)
-    assert_equal(checkpoints.read_torch(path), tensors, torch)
-    framework, arrays = checkpoints.read(path)
+        framework, arrays = checkpoints.read(path)
     assert framework == "torch"
-    assert_equal(arrays, tensors, torch)
+    assert_equal(arrays, expected)
 
 
-def test_only_what_is_asked_for_is_read(torch, tmp_path):
-    value = {"state_dict": {"a": torch.ones(1000)}, "optimizer": torch.ones(3_000_000)}
-    path = saved(torch, tmp_path, value, True)
-    assert peak_memory(checkpoints.read_torch, path) < 1_000_000
-
-
-def test_memory_is_that_of_the_tensors(torch, tmp_path):
-    value = {str(i): torch.ones(100_000) for i in range(20)}
-    for zipped in (True, False):
-        path = saved(torch, tmp_path, value, zipped)
-        assert peak_memory(checkpoints.read_torch, path) < 1.2 * path.stat().st_size
-
-
-@FORMATS
-@pytest.mark.parametrize(
-    "make",
-    [
-        lambda torch: torch.ones(2, 2).to_sparse(),
-        lambda torch: torch.quantize_per_tensor(torch.ones(2), 0.1, 0, torch.qint8),
-        lambda torch: torch.ones(2).to(torch.float8_e4m3fn),
-        lambda torch: torch.ones(2, dtype=torch.complex64).conj(),
-    ],
-    ids=["sparse", "quantized", "float8", "conjugated"],
-)
-@pytest.mark.filterwarnings("ignore")
-def test_tensors_of_rare_kinds_are_refused(torch, tmp_path, make, zipped):
-    path = saved(torch, tmp_path, {"a": make(torch), "b": torch.ones(1)}, zipped)
-    with pytest.raises(CaptioningError) as caught:
+def assert_refused(path: Path) -> None:
+    with pytest.raises(CaptioningError, match="only dense tensors of common types") as caught:
         checkpoints.read_torch(path)
     assert_one_sentence(str(caught.value), path)
 
 
 @FORMATS
-def test_the_hand_made_checkpoint_is_one(torch, tmp_path, zipped):
-    """Shows that the hostile files below are refused for what is wrong with them alone."""
+@pytest.mark.parametrize("name", make.EXAMPLES)
+def test_tensors_are_those_of_pytorch(name, kind):
+    """Every dtype, views of every kind, and the places where repositories put a state_dict."""
+    assert_read(make.checkpoint(name, kind), make.arrays(name))
+
+
+@FORMATS
+@pytest.mark.parametrize("name", make.REFUSED)
+def test_tensors_of_rare_kinds_are_refused(name, kind):
+    assert_refused(make.checkpoint(name, kind))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_what_the_installed_pytorch_writes_is_read_alike(torch, tmp_path):
+    make.write(tmp_path)
+    for kind in make.FORMATS:
+        for name in make.EXAMPLES:
+            assert_read(make.checkpoint(name, kind, tmp_path), make.arrays(name, tmp_path))
+        for name in make.REFUSED:
+            assert_refused(make.checkpoint(name, kind, tmp_path))
+
+
+@FORMATS
+def test_views_share_memory_and_cannot_be_written_to(kind):
+    arrays = checkpoints.read_torch(make.checkpoint("views", kind))
+    assert np.shares_memory(arrays["shared"], arrays["flat"])
+    assert not any(array.flags.writeable for array in arrays.values() if array.dtype != "f4")
+
+
+def test_stored_checkpoints_are_small():
+    files = [path for path in make.FOLDER.iterdir() if path.suffix in (".pth", ".npz")]
+    assert len(files) == 3 * len(make.EXAMPLES) + 2 * len(make.REFUSED)
+    assert max(path.stat().st_size for path in files) < 30_000
+
+
+def test_dictionaries_in_dictionaries_take_no_more_room_than_the_file(tmp_path):
+    """One dictionary under many names is read once, one under a long name not at all."""
+    many = b"".join(hostile.push(f"x{i}") + b"h\x01" for i in range(5000))
+    inner = b"}(" + b"".join(hostile.push(f"y{i}") + b"h\x00" for i in range(5000)) + b"uq\x01"
+    pickled = b"\x80\x02}(" + hostile.push("z") + hostile.tensor() + b"q\x00"
+    pickled += hostile.push("x") + inner + many + b"u."
+    path = write(tmp_path / "a.pth", hostile.archive(pickled))
+    arrays = checkpoints.read_torch(path)
+    assert list(arrays) == ["z", *(f"x.y{i}" for i in range(5000))]
+    long = hostile.push("x" * 1000) + b"}(" + hostile.push("a") + hostile.tensor() + b"u"
+    pickled = b"\x80\x02}(" + hostile.push("z") + hostile.tensor() + long + b"u."
+    path = write(tmp_path / "b.pth", hostile.archive(pickled))
+    assert list(checkpoints.read_torch(path)) == ["z"]
+
+
+def test_a_dictionary_that_holds_itself(tmp_path):
+    pickled = b"\x80\x02}q\x00(" + hostile.push("x") + b"h\x00"
+    pickled += hostile.push("z") + hostile.tensor() + b"u."
+    path = write(tmp_path / "a.pth", hostile.archive(pickled))
+    assert list(checkpoints.read_torch(path)) == ["z"]
+
+
+def test_only_what_is_asked_for_is_read(tmp_path):
+    value = {"state_dict": {"a": np.ones(1000, "f4")}, "optimizer": np.ones(3_000_000, "f4")}
+    path = write(tmp_path / "a.ckpt", hostile.torch_file(value))
+    assert peak_memory(checkpoints.read_torch, path) < 1_000_000
+
+
+@FORMATS
+def test_memory_is_that_of_the_tensors(kind, tmp_path):
+    value = {str(i): np.ones(100_000, "f4") for i in range(20)}
+    path = write(tmp_path / "a.ckpt", hostile.torch_file(value, make.FORMATS[kind]))
+    assert peak_memory(checkpoints.read_torch, path) < 1.2 * path.stat().st_size
+
+
+def test_hand_made_checkpoints_are_such(torch, tmp_path):
+    """Shows that hostile files are refused for what is wrong with them alone."""
     pickled = hostile.state_dict(a=hostile.tensor())
-    data = hostile.archive(pickled) if zipped else hostile.stream(pickled)
-    path = write(tmp_path / "a.pth", data)
-    expected = torch.load(path, weights_only=True)["state_dict"]
-    assert_equal(checkpoints.read_torch(path), expected, torch)
+    arrays = {"a": np.arange(6.0).reshape(2, 3), "b": np.int64(7), "c": np.ones((2, 0), "f2")}
+    value = {"state_dict": arrays, "epoch": 3}
+    for data in (
+        hostile.archive(pickled),
+        hostile.stream(pickled),
+        hostile.torch_file(value),
+        hostile.torch_file(value, zipped=False),
+    ):
+        path = write(tmp_path / "a.pth", data)
+        expected = torch.load(path, weights_only=True)["state_dict"]
+        assert_equal(checkpoints.read_torch(path), arrays_of(expected))
+    assert_equal(arrays_of(expected), {name: np.asarray(array) for name, array in arrays.items()})
 
 
 CHECKPOINTS = hostile.checkpoints()
@@ -202,12 +161,12 @@ def test_hostile_checkpoints_are_refused_in_one_sentence(tmp_path, kind):
     assert peak_memory(load) < 25e6 + 30 * len(CHECKPOINTS[kind])
 
 
-@pytest.mark.parametrize("kind", hostile.running(Path("sentinel")))
+@pytest.mark.parametrize("what", hostile.running(Path("sentinel")))
 @FORMATS
-def test_nothing_in_a_checkpoint_runs(tmp_path, kind, zipped):
+def test_nothing_in_a_checkpoint_runs(tmp_path, what, kind):
     sentinel = tmp_path / "sentinel"
-    pickled = hostile.running(sentinel)[kind]
-    data = hostile.archive(pickled) if zipped else hostile.stream(pickled)
+    pickled = hostile.running(sentinel)[what]
+    data = hostile.archive(pickled) if make.FORMATS[kind] else hostile.stream(pickled)
     path = write(tmp_path / "a.pth", data)
     with nothing_runs(), pytest.raises(CaptioningError) as caught:
         checkpoints.read_torch(path)
@@ -246,12 +205,12 @@ def test_any_bytes_are_tensors_or_a_sentence(tmp_path_factory, data):
         assert sum(array.nbytes for array in arrays.values()) <= 10 * len(data)
 
 
-@given(value=st.dictionaries(st.text(), st.integers(0, 5), min_size=1), zipped=st.booleans())
+@given(value=st.dictionaries(st.text(), st.integers(0, 5), min_size=1))
 @settings(max_examples=50, deadline=None)
-def test_names_are_unchanged(torch, tmp_path_factory, value, zipped):
-    tensors = {name: torch.arange(float(count)) for name, count in value.items()}
-    path = saved(torch, tmp_path_factory.getbasetemp(), tensors, zipped)
-    assert_equal(checkpoints.read_torch(path), tensors, torch)
+def test_names_are_unchanged(tmp_path_factory, value):
+    arrays = {name: np.arange(count, dtype="f4") for name, count in value.items()}
+    path = write(tmp_path_factory.getbasetemp() / "a.ckpt", hostile.torch_file(arrays))
+    assert_equal(checkpoints.read_torch(path), arrays)
 
 
 # TensorFlow

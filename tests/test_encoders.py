@@ -8,10 +8,13 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+import h5py
+import hostile
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+import toys
 from PIL import Image
 
 from captioning import (
@@ -112,41 +115,13 @@ def bolts(state: dict) -> dict:
     }
 
 
-def moco(state: dict) -> dict:
+def test_features_are_those_of_pytorch(torch_resnet50, photos, tmp_path):
     import torch
 
-    layout = {f"module.encoder_q.{key}": value for key, value in state.items()}
-    layout |= {f"module.encoder_k.{key}": -value for key, value in state.items()}
-    layout |= {"module.encoder_q.fc.0.weight": torch.zeros(128, 2048)}
-    layout |= {"module.queue": torch.zeros(128, 10), "module.queue_ptr": torch.tensor([0])}
-    return {"epoch": 800, "arch": "resnet50", "state_dict": layout}
-
-
-def swav(state: dict) -> dict:
-    import torch
-
-    layout = {f"module.{key}": value for key, value in state.items()}
-    head = {"module.projection_head.0.weight": torch.zeros(4, 4)}
-    return layout | head | {"module.prototypes.weight": torch.zeros(4, 4)}
-
-
-@pytest.mark.parametrize(
-    ("layout", "name", "zipped", "preprocessing", "mean", "std"),
-    [
-        (bolts, "a.ckpt", True, None, MEAN, STD),
-        (moco, "b.pth.tar", False, "unit", 0, 1),
-    ],
-)
-def test_features_are_those_of_pytorch(
-    layout, name, zipped, preprocessing, mean, std, torch_resnet50, photos, tmp_path
-):
-    import torch
-
-    state = layout(torch_resnet50.state_dict())
-    torch.save(state, tmp_path / name, _use_new_zipfile_serialization=zipped)
-    encoder = encoders.load(tmp_path / name, preprocessing)
-    assert encoder.record["preprocessing"] == (preprocessing or "imagenet")
-    assert_close(encoder.extract(photos), torch_features(torch_resnet50, photos, mean, std))
+    torch.save(bolts(torch_resnet50.state_dict()), tmp_path / "a.ckpt")
+    encoder = encoders.load(tmp_path / "a.ckpt")
+    assert encoder.record["preprocessing"] == "imagenet"
+    assert_close(encoder.extract(photos), torch_features(torch_resnet50, photos))
 
 
 def test_flickr8k_features_are_the_reference_s(flickr8k, torch_resnet50, tmp_path):
@@ -164,26 +139,27 @@ def test_flickr8k_features_are_the_reference_s(flickr8k, torch_resnet50, tmp_pat
     assert_close(encoder.extract(batch.pixels), reference)
 
 
-def test_a_named_source_is_downloaded_once_and_remembered(
-    torch_resnet50, photos, tmp_path, monkeypatch
-):
-    import torch
-
+def test_a_named_source_is_downloaded_once_and_remembered(photos, tmp_path, monkeypatch):
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
-    served = tmp_path / "swav.pth.tar"
-    torch.save(swav(torch_resnet50.state_dict()), served)
-    source = dataclasses.replace(weights.SOURCES["swav"], urls=(served.as_uri(),))
-    monkeypatch.setitem(weights.SOURCES, "swav", source)
-    encoder = encoders.load("swav")
-    std = np.float32([0.228, 0.224, 0.225])
-    assert_close(encoder.extract(photos), torch_features(torch_resnet50, photos, MEAN, std))
-    assert encoder.record["sha256"] == files.sha256(served)
-    served.unlink()  # from now on there is only the copy
-    again = encoders.from_record(json.loads(json.dumps(encoder.record)))
-    assert again.record == encoder.record
-    weights.cached("swav").write_bytes(b"something else")
-    with pytest.raises(CaptioningError, match=encoder.record["sha256"]):
-        encoders.from_record(encoder.record)
+    with toys.tiny_resnet50():
+        network = networks.resnet50(224)
+        state = toys.torchvision_state(networks.parameters(network))
+        layout = {f"module.{key}": value for key, value in state.items()}
+        layout["module.prototypes.weight"] = np.zeros((4, 4), "f4")
+        served = tmp_path / "swav.pth.tar"
+        served.write_bytes(hostile.torch_file(layout))
+        source = dataclasses.replace(weights.SOURCES["swav"], urls=(served.as_uri(),))
+        monkeypatch.setitem(weights.SOURCES, "swav", source)
+        encoder = encoders.load("swav")
+        inputs = (photos / np.float32(255) - MEAN) / np.float32([0.228, 0.224, 0.225])
+        assert_close(encoder.extract(photos), np.asarray(network(inputs, training=False)))
+        assert encoder.record["sha256"] == files.sha256(served)
+        served.unlink()  # from now on there is only the copy
+        again = encoders.from_record(json.loads(json.dumps(encoder.record)))
+        assert again.record == encoder.record
+        weights.cached("swav").write_bytes(b"something else")
+        with pytest.raises(CaptioningError, match=encoder.record["sha256"]):
+            encoders.from_record(encoder.record)
 
 
 # Google's TensorFlow checkpoints
@@ -233,8 +209,10 @@ def google_checkpoint(google_variables, tmp_path_factory) -> Path:
     return save_variables(google_variables, folder / "model.ckpt-1")
 
 
-def google_features(variables: dict[str, np.ndarray], pixels: np.ndarray) -> np.ndarray:
-    """The network of google-research/simclr, op by op."""
+def google_features(
+    variables: dict[str, np.ndarray], pixels: np.ndarray, pool_padding: str = "same"
+) -> np.ndarray:
+    """The network of google-research/simclr, op by op; PyTorch's pads its pooling on all sides."""
     number = iter(range(53))
 
     def conv_norm(x, stride=1):
@@ -251,7 +229,11 @@ def google_features(variables: dict[str, np.ndarray], pixels: np.ndarray) -> np.
         return tf.nn.batch_normalization(x, *(variables[f"{norm}/{k}"] for k in kinds), 1e-5)
 
     x = tf.nn.relu(conv_norm(tf.constant(pixels / np.float32(255)), 2))
-    x = tf.nn.max_pool2d(x, 3, 2, "SAME")
+    if pool_padding == "torch":
+        x = tf.pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]])  # nothing is negative
+        x = tf.nn.max_pool2d(x, 3, 2, "VALID")
+    else:
+        x = tf.nn.max_pool2d(x, 3, 2, "SAME")
     for _, blocks, group_stride in GROUPS:
         for block in range(blocks):
             stride = group_stride if block == 0 else 1
@@ -292,28 +274,31 @@ def test_a_checkpoint_must_hold_exactly_the_network(
         encoders.load(tmp_path / "model.ckpt-1")
 
 
-def test_a_pytorch_checkpoint_must_hold_exactly_the_network(torch_resnet50, tmp_path):
-    import torch
-
-    state = moco(torch_resnet50.state_dict())
-    layers = state["state_dict"]
-    prefix = "module.encoder_q.layer3.5"
-    layers[f"{prefix}.conv4.weight"] = layers.pop(f"{prefix}.conv3.weight")
-    layers[f"{prefix}.bn2.running_var"] = torch.zeros(3)
-    torch.save(state, tmp_path / "a.pth")
-    faults = (
-        f"found missing {prefix}.conv3.weight; unknown {prefix}.conv4.weight; misshapen "
-        rf"{prefix}.bn2.running_var of shape \(3,\) instead of \(256,\);"
-    )
-    with pytest.raises(CaptioningError, match=faults):
-        encoders.load(tmp_path / "a.pth")
-
-
-def test_a_checkpoint_of_another_network_is_refused(tmp_path):
-    torch = pytest.importorskip("torch", reason="PyTorch, which writes the file, is not installed")
-    torch.save({"blocks.0.attn.qkv.weight": torch.zeros(3)}, tmp_path / "vit.pth")
-    with pytest.raises(CaptioningError, match=r"one ResNet-50 .*blocks\.0\.attn\.qkv\.weight"):
-        encoders.load(tmp_path / "vit.pth")
+def test_torchvision_s_names_give_its_network_s_features(
+    google_variables, photos, tmp_path, monkeypatch
+):
+    """As `test_features_are_those_of_pytorch`, where PyTorch is not installed."""
+    names = []  # of the convolutions and their normalisations, in Google's order
+    for group, (_, blocks, _) in enumerate(GROUPS, 1):
+        for block in range(blocks):
+            layer = f"encoder.layer{group}.{block}."
+            if block == 0:
+                names.append((f"{layer}downsample.0", f"{layer}downsample.1"))
+            names += [(f"{layer}conv{i}", f"{layer}bn{i}") for i in (1, 2, 3)]
+    state = {"projection.weight": np.ones(3)}
+    for i, (conv, norm) in enumerate([("encoder.conv1", "encoder.bn1"), *names]):
+        number = f"_{i}" if i else ""
+        kernel = google_variables[f"base_model/conv2d{number}/kernel"]
+        state[f"{conv}.weight"] = kernel.transpose(3, 2, 0, 1)
+        kinds = {"weight": "gamma", "bias": "beta"}
+        kinds |= {"running_mean": "moving_mean", "running_var": "moving_variance"}
+        for theirs, kind in kinds.items():
+            values = google_variables[f"base_model/batch_normalization{number}/{kind}"]
+            state[f"{norm}.{theirs}"] = values
+    monkeypatch.setattr(checkpoints, "read", lambda path: ("torch", state))
+    (tmp_path / "a.ckpt").touch()
+    encoder = encoders.load(tmp_path / "a.ckpt", "unit")
+    assert_close(encoder.extract(photos), google_features(google_variables, photos, "torch"))
 
 
 # Our own weights, Keras's and random ones
@@ -352,6 +337,10 @@ def test_imagenet_is_the_network_of_keras_applications(photos, tmp_path, monkeyp
     inputs = keras.applications.resnet.preprocess_input(photos.astype(np.float32))
     assert_close(encoder.extract(photos), np.asarray(reference(inputs, training=False)))
     assert keras.config.dtype_policy().name == "float32"
+    with h5py.File(weights.cached("imagenet"), "r+") as file:
+        file["model_weights/conv2_block1_1_conv/conv2_block1_1_conv/bias"][3] = np.nan
+    with pytest.raises(CaptioningError, match=r"found 1 of 64 .* in conv2_block1_1_conv/bias;"):
+        encoders.load("imagenet")
 
 
 def test_random_weights_follow_from_the_seed(random_encoder):
@@ -427,14 +416,30 @@ def test_any_number_of_pictures(random_encoder, photos):
 # Records and files
 
 
-def test_an_encoder_s_file_must_be_the_one_it_was(google_checkpoint, google_variables, tmp_path):
-    for part in google_checkpoint.parent.iterdir():
+@pytest.fixture
+def small_checkpoint(tmp_path_factory):
+    """A checkpoint of Google's of several files, of a trunk of two blocks, and its variables."""
+    with toys.tiny_resnet50():
+        shapes = networks.parameter_shapes("resnet50")
+        variables = {"global_step": np.int64(7)}
+        for i, (name, shape) in enumerate(shapes.items()):
+            kind = name.rpartition("/")[2]
+            layer = "conv2d" if kind == "kernel" else "batch_normalization"
+            number = f"_{i // 5}" if i >= 5 else ""
+            variables[f"base_model/{layer}{number}/{kind}"] = np.ones(shape, np.float32)
+        prefix = tmp_path_factory.mktemp("small") / "model.ckpt-1"
+        yield save_variables(variables, prefix), variables
+
+
+def test_an_encoder_s_file_must_be_the_one_it_was(small_checkpoint, tmp_path):
+    checkpoint, variables = small_checkpoint
+    for part in checkpoint.parent.iterdir():
         (tmp_path / part.name).write_bytes(part.read_bytes())
-    path = tmp_path / google_checkpoint.name
+    path = tmp_path / checkpoint.name
     encoder = encoders.load(path)
     again = encoders.from_record(encoder.record | {"file": str(tmp_path)})  # its folder will do
     assert again.record["sha256"] == encoder.record["sha256"]
-    save_variables(google_variables | {"global_step": np.int64(8)}, path)
+    save_variables(variables | {"global_step": np.int64(8)}, path)
     with pytest.raises(CaptioningError, match=r"has changed: .*--encoder"):
         encoders.from_record(encoder.record)
     for part in tmp_path.iterdir():
@@ -444,12 +449,11 @@ def test_an_encoder_s_file_must_be_the_one_it_was(google_checkpoint, google_vari
 
 
 @pytest.mark.parametrize("recorded", ["/gone/{}", r"C:\gone\{}", "/gone/{}.index"])
-def test_a_file_is_also_looked_for_beside_the_captioner(
-    google_checkpoint, google_variables, tmp_path, recorded
-):
-    record = encoders.load(google_checkpoint).record
-    record |= {"file": recorded.format(google_checkpoint.name)}
-    for part in google_checkpoint.parent.iterdir():
+def test_a_file_is_also_looked_for_beside_the_captioner(small_checkpoint, tmp_path, recorded):
+    checkpoint, variables = small_checkpoint
+    record = encoders.load(checkpoint).record
+    record |= {"file": recorded.format(checkpoint.name)}
+    for part in checkpoint.parent.iterdir():
         shutil.copy(part, tmp_path)
     again = encoders.from_record(record, beside=tmp_path)
     assert again.record["file"].startswith(str(tmp_path))
@@ -457,16 +461,16 @@ def test_a_file_is_also_looked_for_beside_the_captioner(
     with pytest.raises(CaptioningError) as error:
         encoders.from_record(record, beside=tmp_path / "elsewhere")
     assert record["file"] in str(error.value)
-    assert str(tmp_path / "elsewhere" / google_checkpoint.name) in str(error.value)
-    save_variables(google_variables | {"global_step": np.int64(8)}, tmp_path / "ckpt")
+    assert str(tmp_path / "elsewhere" / checkpoint.name) in str(error.value)
+    save_variables(variables | {"global_step": np.int64(8)}, tmp_path / "ckpt")
     stranger = record | {"file": "/gone/ckpt"}
     with pytest.raises(CaptioningError, match=rf"has changed: .*{tmp_path / 'ckpt'}"):
         encoders.from_record(stranger, beside=tmp_path)
     # Where there are both, the one that it was
     both = record | {"file": str(tmp_path / "ckpt")}
     (tmp_path / "copied").mkdir()
-    for part in google_checkpoint.parent.iterdir():
-        new = part.name.replace(google_checkpoint.name, "ckpt")
+    for part in checkpoint.parent.iterdir():
+        new = part.name.replace(checkpoint.name, "ckpt")
         shutil.copy(part, tmp_path / "copied" / new)
     again = encoders.from_record(both, beside=tmp_path / "copied")
     assert again.record["file"] == str(tmp_path / "copied" / "ckpt")

@@ -181,6 +181,17 @@ def test_a_record_refuses_another_file_under_the_same_name(network, saved, tmp_p
         encoders.from_record(record)
 
 
+def test_a_network_that_is_not_finite_is_no_encoder(network, tmp_path):
+    broken = keras.models.clone_model(network)
+    broken.set_weights(network.get_weights())
+    layer = broken.get_layer("feature")
+    kernel, bias = layer.get_weights()
+    layer.set_weights([kernel, bias * np.nan])
+    path = jigsaw.save(tmp_path / "model.keras", broken, RECORD)
+    with pytest.raises(CaptioningError, match=r"model\.keras, found .* in feature/bias;"):
+        encoders.of_jigsaw(path)
+
+
 def test_bfloat16_features_are_near(saved):
     exact = encoders.load(saved).extract(pictures(4))
     near = encoders.load(saved, precision="bfloat16").extract(pictures(4))

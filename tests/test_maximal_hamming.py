@@ -1,5 +1,6 @@
 """The permutation sets: the groups are groups, and the distances are what is promised."""
 
+import io
 import itertools
 
 import numpy as np
@@ -150,12 +151,92 @@ def test_wrong_usage_is_refused(tmp_path, script, arguments):
     assert not list(tmp_path.iterdir())
 
 
+SET = maximal_hamming.choose(12)
+
+
+def as_text(rows: np.ndarray, separator: str = " ", end: str = "\n") -> str:
+    return "".join(separator.join(map(str, row)) + end for row in rows)
+
+
+def saved_by_numpy(rows: np.ndarray, **keywords) -> bytes:
+    file = io.BytesIO()
+    np.save(file, rows, **keywords)
+    return file.getvalue()
+
+
+def saved_as_text(rows: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    np.savetxt(file, rows)  # 0.000000000000000000e+00
+    return file.getvalue()
+
+
 @pytest.mark.parametrize(
-    "text",
-    ["", "a b", "0 1 2 3 4 5 6 7 7\n", "1 2 3 4 5 6 7 8 9\n", "0 1 2\n", "0 1 2 3 4 5 6 7 8\n" * 2],
+    "data",
+    [
+        as_text(SET).encode(),
+        as_text(SET).encode("utf-8-sig"),  # as Windows' Notepad
+        as_text(SET, end="\r\n").encode(),
+        as_text(SET, "\t").encode(),
+        as_text(SET, ",").encode(),
+        as_text(SET, ", ").encode("utf-8-sig"),
+        as_text(SET, ";").encode(),
+        as_text(SET, ",", ",\n").encode(),
+        b"# permutations\n\n" + as_text(SET).encode(),
+        as_text(SET + 1).encode(),
+        as_text(SET + 1, ",").encode(),
+        saved_as_text(SET),
+        saved_by_numpy(SET),
+        saved_by_numpy(SET + 1),
+        saved_by_numpy(SET.astype(np.uint8)),
+        saved_by_numpy(np.asfortranarray(SET.astype(">f8"))),
+    ],
 )
-def test_load_refuses_what_is_no_set_of_permutations(tmp_path, text):
+def test_load_reads_a_set_as_others_write_it(tmp_path, data):
+    path = tmp_path / "set.npy"  # the name decides nothing
+    path.write_bytes(data)
+    rows = maximal_hamming.load(path)
+    assert rows.dtype.kind == "i"
+    np.testing.assert_array_equal(rows, SET)
+
+
+LINE = "0 1 2 3 4 5 6 7 8\n"
+
+
+@pytest.mark.parametrize(
+    ("data", "found"),
+    [
+        (b"", "found no numbers"),
+        (b"\n# nothing\n", "found no numbers"),
+        (b"a b", "expected lines of nine numbers .*'a'"),
+        (f"{LINE}0 1 2 3 4 5 6 7 7\n".encode(), "found 0 1 2 3 4 5 6 7 7 in permutation 2"),
+        (f"{LINE}1 2 3 4 5 6 7 8 9\n".encode(), "found 1 2 3 4 5 6 7 8 9 in permutation 2"),
+        (b"0 1 2 3 4 5 6 7 8.5\n", r"found 0 1 2 3 4 5 6 7 8\.5 in permutation 1"),
+        (b"nan 1 2 3 4 5 6 7 8\n", "found nan 1 2 3 4 5 6 7 8 in permutation 1"),
+        (b"0 1 2 3 4 5 6 7 1e300\n", r"found 0 1 2 3 4 5 6 7 1e\+300 in permutation 1"),
+        (b"0 1 2\n", r"found numbers of shape \(1, 3\)"),
+        (f"{LINE}0 1 2\n".encode(), "expected lines of nine numbers .* columns"),
+        (2 * LINE.encode(), "repeated"),
+        (LINE.encode("utf-16"), "expected UTF-8 text, found byte 0xff"),
+        (f"# Ränge\n{LINE}".encode("cp1252"), "line 1: expected UTF-8 text, found byte 0xe4"),
+        (saved_by_numpy(SET)[:-1], "expected lines of nine numbers"),
+        (saved_by_numpy(SET)[:20], "expected lines of nine numbers"),
+        (saved_by_numpy(SET.T), r"found numbers of shape \(9, 12\)"),
+        (saved_by_numpy(SET[None]), r"found numbers of shape \(1, 12, 9\)"),
+        (saved_by_numpy(np.array(3)), r"found numbers of shape \(\)"),
+        (saved_by_numpy(SET.astype("O"), allow_pickle=True), "expected lines of nine numbers"),
+        (saved_by_numpy(SET.astype("U1")), "expected lines of nine numbers .*an array of <U1"),
+        (saved_by_numpy(SET).replace(b"(12, 9)", b"((((((("), "expected lines of nine numbers"),
+        (saved_by_numpy(SET).replace(b"(12, 9)", b"(9**9,)"), "expected lines of nine numbers"),
+        (
+            saved_by_numpy(SET).replace(b"12, 9), }   ", b"1200000, 9)}"),
+            "expected lines of nine numbers",
+        ),
+    ],
+)
+def test_load_refuses_what_is_no_set_of_permutations(tmp_path, data, found):
     path = tmp_path / "set.txt"
-    path.write_text(text)
-    with pytest.raises(CaptioningError, match=r"set\.txt"):
+    path.write_bytes(data)
+    with pytest.raises(CaptioningError, match=found) as caught:
         maximal_hamming.load(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from captioning import artifacts, recipes, text, training
+from captioning import artifacts, captioner, recipes, text, training
 from captioning.captioner import load
+from captioning.errors import CaptioningError
 from captioning.tokenizer import Tokenizer
 
 WORDS = ["dog", "cat", "runs", "sits", "on", "the", "grass", "snow", "red", "blue"]
@@ -59,6 +60,24 @@ def reference_pairs(ids, descriptions, features, tokenizer, max_length) -> list[
                 prefix = tuple(sequence[:i][-max_length:])
                 found.append((features[key][0].tobytes(), prefix, sequence[i]))
     return sorted(found)
+
+
+def test_captions_too_long_for_a_captioner_are_refused_before_training():
+    """1,000 words with startseq and endseq are what `captioner.load` takes."""
+    descriptions = {"short": ["dog"], "image7": ["dog " * 998]}
+    assert recipes.longest_caption(descriptions, descriptions) == captioner.MAX_LENGTH == 1000
+    descriptions["image7"].append("dog " * 999)
+    with pytest.raises(CaptioningError, match=r"at most 1,000 .* 1,001 for the image image7;"):
+        recipes.CaptionData.prepare(
+            {"train": list(descriptions), "dev": ["short"]}, descriptions, {}, Tokenizer()
+        )
+
+
+def test_a_record_that_could_not_be_read_is_refused_before_training(data, tmp_path):
+    record = {"encoder": {"name": 3}}
+    with pytest.raises(CaptioningError, match="damaged record"):
+        recipes.train(data, settings(), record, tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("recipe", ["fast", "reference"])

@@ -115,3 +115,62 @@ def test_a_captioner_of_another_vocabulary_is_refused():
     other.word_index.pop("endseq")
     with pytest.raises(CaptioningError, match="'endseq'"):
         other.check_fits(4)
+
+
+@pytest.fixture
+def limited() -> Tokenizer:
+    """Seven words, of which four are kept: endseq 1, startseq 2, dog 3, runs 4."""
+    tokenizer = Tokenizer(num_words=5)
+    words = ["endseq"] * 7 + ["startseq"] * 6 + ["dog"] * 5 + ["runs"] * 4
+    tokenizer.fit_on_texts([" ".join([*words, "a", "b", "c"])])
+    return tokenizer
+
+
+def test_num_words_is_the_vocabulary_of_the_captioner(limited):
+    """Keras users size the softmax by min(num_words, len(word_index) + 1)."""
+    assert limited.vocabulary_size == min(limited.num_words, len(limited.word_index) + 1) == 5
+    assert (
+        max(i for ids in limited.texts_to_sequences(["startseq dog runs a b endseq"]) for i in ids)
+        == 4
+    )
+    limited.check_fits(5)
+    limited.check_fits(8)  # the softmax of others has a place for every word, taught or not
+    for size in (4, 6, 7, 9):
+        with pytest.raises(CaptioningError, match=rf"\({size} ids\) .* \(5 ids\)"):
+            limited.check_fits(size)
+    limited.num_words = 100
+    assert limited.vocabulary_size == 8
+    limited.check_fits(8)
+    with pytest.raises(CaptioningError, match=r"\(100 ids\) .* \(8 ids\)"):
+        limited.check_fits(100)
+
+
+def test_the_hash_is_of_the_words_that_the_captioner_knows(limited):
+    whole, other = Tokenizer(), Tokenizer(num_words=5)
+    whole.word_index, whole.index_word = limited.word_index, limited.index_word
+    other.fit_on_texts(["endseq " * 7 + "startseq " * 6 + "dog " * 5 + "runs " * 4 + "x y z"])
+    assert limited.vocabulary_hash == other.vocabulary_hash != whole.vocabulary_hash
+    limited.check_fits(5, other.vocabulary_hash)  # what differs is never said
+    limited.check_fits(8, whole.vocabulary_hash)
+    for size, hash_of in ((8, other), (5, whole)):
+        with pytest.raises(CaptioningError, match="another vocabulary"):
+            limited.check_fits(size, hash_of.vocabulary_hash)
+
+
+@pytest.mark.parametrize(
+    ("num_words", "word"), [(1, "startseq"), (2, "startseq"), (-1, "startseq")]
+)
+def test_a_tokenizer_that_leaves_out_the_first_or_last_word_is_refused(limited, num_words, word):
+    limited.num_words = num_words
+    with pytest.raises(CaptioningError, match=rf"keeps '{word}', .* num_words is {num_words};"):
+        limited.check_fits(limited.vocabulary_size)
+    limited.word_index = {"startseq": 1, "endseq": 2}
+    limited.num_words = 2
+    with pytest.raises(CaptioningError, match="keeps 'endseq', found one that leaves out its id 2"):
+        limited.check_fits(2)
+
+
+@pytest.mark.parametrize("num_words", ["5", 5.0, [5]])
+def test_num_words_must_be_a_number(num_words):
+    with pytest.raises(CaptioningError, match="num_words is a whole number or None, found"):
+        Tokenizer.from_state({"word_index": {"startseq": 1}, "num_words": num_words})

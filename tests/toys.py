@@ -1,5 +1,11 @@
 """Networks that are compiled at once."""
 
+import contextlib
+import functools
+from collections.abc import Iterator
+
+import numpy as np
+
 
 def tiny_trunk(size=64, pool_padding="torch", folded=False, dtype=None):
     """An encoder's trunk of two blocks: D 128."""
@@ -7,6 +13,36 @@ def tiny_trunk(size=64, pool_padding="torch", folded=False, dtype=None):
 
     block = networks.basic_block
     return networks._residual("tiny", block, (1, 1), size, pool_padding, folded, dtype)
+
+
+@contextlib.contextmanager
+def tiny_resnet50() -> Iterator[None]:
+    """Puts `tiny_trunk` in the place of ResNet-50, whose checkpoints it reads then."""
+    import pytest
+
+    from captioning import networks
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(networks.BACKBONES, "resnet50", tiny_trunk)
+        patch.setattr(networks, "resnet50", tiny_trunk)
+        fresh = functools.cache(networks.parameter_shapes.__wrapped__)
+        patch.setattr(networks, "parameter_shapes", fresh)
+        yield
+
+
+def torchvision_state(values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The weights of a trunk under torchvision's names: kernels (out, in, h, w), with counters."""
+    state = {}
+    for name, array in values.items():
+        layer, kind = name.split("/")
+        module = layer.replace("_", ".")
+        if kind == "kernel":
+            state[f"{module}.weight"] = np.moveaxis(array, (3, 2), (0, 1))
+            continue
+        kinds = {"gamma": "weight", "beta": "bias"}
+        state[f"{module}.{kinds.get(kind, kind.replace('moving', 'running'))}"] = array
+        state[f"{module}.num_batches_tracked"] = np.int64(7)
+    return {name.replace("running_variance", "running_var"): a for name, a in state.items()}
 
 
 def one_convolution(size, dtype=None):

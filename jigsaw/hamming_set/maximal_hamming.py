@@ -21,8 +21,8 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the repository
 
-from captioning import console, files
-from captioning.errors import CaptioningError
+from captioning import console, files, text
+from captioning.errors import CaptioningError, refusing
 
 TILES = 9
 ALL = math.factorial(TILES)  # 362,880
@@ -195,29 +195,52 @@ def bounds(count: int) -> tuple[int, float]:
 
 
 def load(path: str | os.PathLike) -> np.ndarray:
-    """Read a file of distinct permutations of 0 … 8, one a line: int (N, 9).
+    """Read a file of distinct permutations of nine tiles: int (N, 9), of 0 … 8.
+
+    One permutation a line, its numbers apart by blanks, commas or semicolons, in UTF-8; or an
+    array of that shape in a `.npy`. The tiles may count from 0 or from 1.
 
     Raises:
         CaptioningError: if it holds anything else.
     """
-    try:
-        with warnings.catch_warnings(action="ignore"):  # of an empty file
-            rows = np.loadtxt(path, dtype=int, ndmin=2)
-    except ValueError:
-        rows = np.zeros((0, 0), int)
-    if not len(rows) or not np.array_equal(
-        np.sort(rows), np.tile(np.arange(TILES), (len(rows), 1))
-    ):
-        raise CaptioningError(
-            f"expected a permutation of 0 … 8 on each line of {path}, found something else; "
-            "make the file with jigsaw/hamming_set/maximal_hamming.py"
-        )
+    with refusing(path, "lines of nine numbers"):
+        rows = _numbers(path)
+    if rows.ndim != 2 or rows.shape[1] != TILES or not len(rows):
+        raise _refusal(path, f"numbers of shape {rows.shape}" if rows.size else "no numbers")
+    if len(rows) > ALL:
+        raise _refusal(path, f"{len(rows):,} of them, more than there are")
+    first = int(rows.min() == 1)  # as MATLAB counts
+    faulty = np.any(np.sort(rows) != np.arange(TILES) + first, axis=1)
+    if faulty.any():
+        row = np.flatnonzero(faulty)[0]
+        numbers = " ".join(f"{number:.12g}" for number in rows[row])
+        raise _refusal(path, f"{numbers} in permutation {row + 1}")
     if len(np.unique(rows, axis=0)) < len(rows):
         raise CaptioningError(
             f"expected permutations that differ in {path}, found repeated ones; "
             "make the file with jigsaw/hamming_set/maximal_hamming.py"
         )
-    return rows
+    return rows.astype(int) - first
+
+
+def _numbers(path: str | os.PathLike) -> np.ndarray:
+    """The numbers of a file as they are: int or float, of any shape."""
+    with open(path, "rb") as file:
+        if file.read(6) == b"\x93NUMPY":
+            rows = np.load(path, mmap_mode="r", allow_pickle=False)  # no larger than the file
+            if rows.dtype.kind not in "iuf":
+                raise ValueError(f"an array of {rows.dtype}")
+            return np.asarray(rows)
+    lines = text.read_text(path).translate({ord(","): " ", ord(";"): " "}).splitlines()
+    with warnings.catch_warnings(action="ignore"):  # of an empty file
+        return np.loadtxt(lines, ndmin=2)
+
+
+def _refusal(path: str | os.PathLike, found: str) -> CaptioningError:
+    return CaptioningError(
+        f"expected a permutation of 0 … 8 (or 1 … 9) on each line of {path}, found {found}; "
+        "make the file with jigsaw/hamming_set/maximal_hamming.py"
+    )
 
 
 def number(text: str) -> int:
