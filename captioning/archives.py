@@ -97,7 +97,7 @@ def check_finite(arrays: Mapping[str, np.ndarray], where: str | os.PathLike, adv
         advice: what to do, the end of the sentence.
     """
     for name, values in arrays.items():
-        if values.dtype.kind not in "fiu":
+        if values.dtype.kind not in "fiu" and values.dtype.name != "bfloat16":
             found = f"numbers of type {values.dtype}"
         elif count := values.size - np.count_nonzero(np.isfinite(values)):
             found = f"{count:,} of {values.size:,} that are not (infinite or NaN)"
