@@ -217,7 +217,9 @@ def beside_chance(accuracy: float, permutations: int) -> str:
 
 
 def save(path: Path, model: keras.Model, record: dict) -> Path:
-    """Write a network with its record: see `archives.save`."""
+    """Write a network with its record: see `archives.save`; weights must be finite."""
+    weights = {w.path: ops.convert_to_numpy(w) for w in model.weights}
+    archives.check_finite(weights, f"the network to write to {path}", "lower the learning rate")
     return archives.save(path, model, _RECORD, record)
 
 

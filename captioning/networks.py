@@ -14,6 +14,8 @@ import keras
 import numpy as np
 from keras import layers
 
+from captioning.errors import CaptioningError
+
 EPSILON = 1e-5  # torchvision's and Google's batch normalisation; keras.applications has 1.001e-5
 
 
@@ -215,12 +217,20 @@ def fold(values: dict[str, np.ndarray], folded: keras.Model) -> None:
 
     Args:
         values: arrays under the names, and of the shapes, of `parameter_shapes`.
+
+    Raises:
+        CaptioningError: if a variance is negative.
     """
     for layer in convolutions(folded):
         gamma, beta, mean, variance = (
             values[f"{norm_name(layer.name)}/{kind}"].astype(np.float64)
             for kind in ("gamma", "beta", "moving_mean", "moving_variance")
         )
+        if (variance < 0).any():
+            raise CaptioningError(
+                f"expected variances of at least 0, found {variance.min():.3g} in "
+                f"{norm_name(layer.name)}/moving_variance; fetch or make the weights anew"
+            )
         scale = gamma / np.sqrt(variance + EPSILON)
         kernel = values[f"{layer.name}/kernel"] * scale  # (h, w, in, out) · (out,)
         layer.set_weights([kernel.astype(np.float32), (beta - mean * scale).astype(np.float32)])
