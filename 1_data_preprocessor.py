@@ -12,7 +12,8 @@ Files: features.pkl (image id → float32 (1, D)), features.json (how they were 
 descriptions.txt (a line `id word word …` for each caption).
 """
 
-from captioning import console, weights
+from captioning.encoders import sources
+from captioning.runtime import console
 
 
 def arguments():
@@ -20,20 +21,20 @@ def arguments():
     console.add_workplace(parser, draws="the encoder 'random'")
     parser.add_argument(
         "--encoder",
-        default=weights.DEFAULT,
+        default=sources.DEFAULT,
         metavar="NAME|FILE",
-        help=f"{', '.join(weights.NAMES)}, or a file: .ckpt, .pth, .pth.tar, TensorFlow "
+        help=f"{', '.join(sources.NAMES)}, or a file: .ckpt, .pth, .pth.tar, TensorFlow "
         "checkpoint, .weights.h5, .keras of the jigsaw branch (default: %(default)s)",
     )
     parser.add_argument(
         "--preprocessing",
-        choices=sorted(weights.PREPROCESSINGS),
+        choices=sorted(sources.PREPROCESSINGS),
         help="overrides the encoder's own",
     )
     parser.add_argument(
         "--crops",
         type=int,
-        choices=weights.CROPS,
+        choices=sources.CROPS,
         default=1,
         help="features are the mean over the picture (1), its mirror image too (2), and its four "
         "corners, mirrored as well (10); takes as many times as long (default: %(default)s)",
@@ -55,7 +56,8 @@ def arguments():
 def main() -> int:
     args = arguments()
 
-    from captioning import dataset, stages
+    from captioning.data import dataset
+    from captioning.pipeline import stages
 
     source = dataset.Dataset(args.dataset)
     written, skipped = [], 0
@@ -64,9 +66,9 @@ def main() -> int:
     if args.only != "descriptions":
         console.announce_device(args.precision)
 
-        from captioning import encoders
+        from captioning.encoders import loading
 
-        encoder = encoders.load(
+        encoder = loading.load(
             args.encoder, args.preprocessing, args.precision, args.seed, args.crops, args.prefix
         )
         paths, skipped = stages.extract(

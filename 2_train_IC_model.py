@@ -11,7 +11,7 @@ takes hours. Both train the same network and report comparable losses.
 Files: model-ep….keras (best last), history.csv, curves.png, training-state.npz (for --resume).
 """
 
-from captioning import console
+from captioning.runtime import console
 
 
 def arguments():
@@ -24,7 +24,7 @@ def arguments():
 def main() -> None:
     args = arguments()
 
-    from captioning import stages
+    from captioning.pipeline import stages
 
     written = stages.train(
         args.dataset,

@@ -15,7 +15,8 @@ Files: bleu-dev.json (scores), captions-dev.json (image id → caption).
 
 from pathlib import Path
 
-from captioning import artifacts, console
+from captioning.pipeline import artifacts
+from captioning.runtime import console
 
 
 def arguments():
@@ -38,7 +39,7 @@ def main() -> None:
     captioners = args.workdir or artifacts.default_workdir()
     console.note(f"work folder: {workdir.resolve()}")
 
-    from captioning import stages
+    from captioning.pipeline import stages
 
     written = stages.score(
         args.dataset,

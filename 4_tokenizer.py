@@ -6,7 +6,7 @@
 Files: tokenizer.pkl (words ↔ ids, equal to the 2021 Keras Tokenizer's).
 """
 
-from captioning import console
+from captioning.runtime import console
 
 
 def main() -> None:
@@ -14,7 +14,7 @@ def main() -> None:
     console.add_workplace(parser)
     args = parser.parse_args()
 
-    from captioning import stages
+    from captioning.pipeline import stages
 
     console.written(stages.make_tokenizer(args.dataset, args.workdir, args.split_seed))
 

@@ -11,7 +11,8 @@ holds a captioner, else from `Pre-trained/`; the encoder is the one the captione
 
 from pathlib import Path
 
-from captioning import artifacts, console
+from captioning.pipeline import artifacts
+from captioning.runtime import console
 
 
 def arguments():
@@ -27,7 +28,7 @@ def main() -> int:
     workdir = args.workdir or default
     console.note(f"work folder: {workdir.resolve()}")
 
-    from captioning import stages
+    from captioning.pipeline import stages
 
     return stages.caption(
         args.images,

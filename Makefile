@@ -21,22 +21,22 @@ setup-backends: setup  # the tests that compare with PyTorch skip without it
 
 demo: setup
 	rm -rf $(DEMO)
-	$(PY) -m captioning.scenes $(DEMO)/scenes
+	$(PY) -m captioning.demo.scenes $(DEMO)/scenes
 	$(PY) 1_data_preprocessor.py $(DEMO_ARGS) --encoder random
 	$(PY) 2_train_IC_model.py $(DEMO_ARGS) --epochs 15 --batch-size 64
 	$(PY) 3_BLEU.py $(DEMO_ARGS) --split test
 	$(PY) 4_tokenizer.py $(DEMO_ARGS)
 	@echo; echo "The same captioner on shuffled features: images and captions mismatched"
-	$(PY) -m captioning.baselines shuffled $(DEMO_ARGS)
+	$(PY) -m captioning.evaluation.baselines shuffled $(DEMO_ARGS)
 	$(PY) 2_train_IC_model.py --dataset $(DEMO)/scenes --workdir $(DEMO)/shuffled --epochs 15 --batch-size 64
 	$(PY) 3_BLEU.py --dataset $(DEMO)/scenes --workdir $(DEMO)/shuffled --split test
 	@echo; echo "Captions of held-out scenes"
 	$(PY) 5_test.py $$(head -12 $(DEMO)/scenes/Flickr8k_text/Flickr_8k.testImages.txt | sed 's|^|$(DEMO)/scenes/Flicker8k_Dataset/|') --workdir $(DEMO) --output $(DEMO)/scenes.png
 	@echo; echo "Captions of two photographs that scikit-learn ships, by the captioner in Pre-trained/"
 	$(PY) 5_test.py $$($(PY) -c "import pathlib, sklearn.datasets as d; print(*sorted((pathlib.Path(d.__file__).parent / 'images').glob('*.jpg')))") --workdir Pre-trained --output $(DEMO)/photographs.png
-	$(PY) -m captioning.contact_sheet $(DEMO)/scenes.png $(DEMO)/photographs.png --output $(DEMO)/captions.png
+	$(PY) -m captioning.report.contact_sheet $(DEMO)/scenes.png $(DEMO)/photographs.png --output $(DEMO)/captions.png
 	@echo; echo "With the right features ($(DEMO)) and with those of other pictures (shuffled):"
-	@$(PY) -m captioning.results $(DEMO) $(DEMO)/shuffled --split test
+	@$(PY) -m captioning.evaluation.results $(DEMO) $(DEMO)/shuffled --split test
 
 # A process for each core, each with one thread; the tests of a file stay together and share what
 # they made, and files begin in their own order, since xdist would leave the longest to the end.

@@ -10,7 +10,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from captioning import console, dataset
+from captioning.data import dataset
+from captioning.runtime import console
 
 FLICKR8K = os.environ.get("FLICKR8K")
 PICTURES = ["--images", str(dataset.Dataset(Path(FLICKR8K)).image_folder)] if FLICKR8K else []

@@ -15,7 +15,8 @@ import numpy as np
 from nltk.translate.bleu_score import corpus_bleu
 
 from benchmarks import common
-from captioning import console, metrics
+from captioning.runtime import console
+from captioning.scores import metrics
 
 
 def main() -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repository
 
 from benchmarks import common
-from captioning import console
+from captioning.runtime import console
 
 TARGETS, UNITS, BATCHES = 306_404, 256, {"fast": 60, "reference": 60}
 
@@ -30,7 +30,7 @@ def main() -> None:
     parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
     arguments = parser.parse_args()
 
-    from captioning import recipes
+    from captioning.objectives import recipes
 
     data, ways, targets = common.caption_data(images=1500), {}, {}
     for recipe, count in BATCHES.items():

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from captioning import console
+from captioning.runtime import console
 
 WORDS, VOCABULARY = 10, 7579  # as Flickr8k: words a caption, startseq not counted; word ids
 
@@ -53,7 +53,7 @@ def caption_data(images: int, dimension: int = 2048, vocabulary: int = VOCABULAR
 
     Speed and memory do not depend on which words they are, so any will do.
     """
-    from captioning import recipes
+    from captioning.objectives import recipes
 
     random = np.random.default_rng(0)
 

@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repository
 import numpy as np
 
 from benchmarks import common
-from captioning import console
+from captioning.runtime import console
 
 
 def one_word_at_a_time(forward, captioner, tokenizer, feature) -> list[str]:
@@ -45,17 +45,20 @@ def main() -> None:
     parser.add_argument("--one-by-one", type=console.positive_int, default=20, metavar="N")
     args = parser.parse_args()
 
-    from captioning import artifacts, captioner, decoding, encoders
+    from captioning.decoders import captioner
+    from captioning.encoders import loading
+    from captioning.pipeline import artifacts
+    from captioning.search import greedy
 
     model = captioner.load(artifacts.find_captioner(artifacts.PRETRAINED))
     tokenizer = artifacts.load_tokenizer(artifacts.PRETRAINED / artifacts.TOKENIZER)
-    encoder = encoders.from_record(model.record["encoder"], beside=artifacts.PRETRAINED)
+    encoder = loading.from_record(model.record["encoder"], beside=artifacts.PRETRAINED)
     matrix = features_of_made_up_pictures(encoder, args.images)
 
     batched = []
 
     def all_at_once():
-        batched[:] = decoding.greedy(model, tokenizer, matrix)
+        batched[:] = greedy.greedy(model, tokenizer, matrix)
 
     first, warm = common.fastest(all_at_once, rounds=1), common.fastest(all_at_once, rounds=3)
     print(f"batched: {len(matrix)} captions in {first:.2f} s at first, {warm:.2f} s warm")

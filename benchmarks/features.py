@@ -19,7 +19,8 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks import common
-from captioning import console, images
+from captioning.data import images
+from captioning.runtime import console
 
 SIZE = 224
 
@@ -51,15 +52,15 @@ def main() -> None:
 
 def benchmark(paths: Sequence[Path], arguments: argparse.Namespace) -> None:
     """Run all stages in turn, `rounds` times, and print the table."""
-    from captioning import encoders
+    from captioning.encoders import loading
 
     batch_size = min(arguments.batch_size, len(paths))
     pixels = np.stack([images.load_array(path, SIZE) for path in paths[:batch_size]])
     decode = lambda: list(images.batches(paths, SIZE, batch_size))  # noqa: E731
     stages = [Stage("decoding alone", decode, len(paths))]
     products, peaks = {}, {}
-    for precision in encoders.PRECISIONS:
-        encoder = encoders.load("random", precision=precision)
+    for precision in loading.PRECISIONS:
+        encoder = loading.load("random", precision=precision)
         network = lambda encoder=encoder: encoder.extract(pixels, batch_size)  # noqa: E731
         whole = lambda encoder=encoder: features(encoder, paths, batch_size)  # noqa: E731
         stages.append(Stage(f"network alone, {precision}", network, len(pixels), precision))

@@ -17,7 +17,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repository
 
-from captioning import console
+from captioning.runtime import console
 
 LEAST = 16  # images: what the libraries themselves take
 PIXELS, DIMENSION = 96, 2048
@@ -27,7 +27,7 @@ def features(count: int) -> float:
     import numpy as np
     from PIL import Image
 
-    from captioning import encoders, extraction, trunks
+    from captioning.encoders import backbones, extraction, loading
 
     with tempfile.TemporaryDirectory() as name:
         folder, random = Path(name), np.random.default_rng(0)
@@ -35,7 +35,7 @@ def features(count: int) -> float:
         for i in range(count):
             picture = Image.fromarray(random.integers(0, 256, (8, 8, 3), dtype=np.uint8))
             picture.resize((128, 96)).save(folder / "images" / f"{i:06d}.jpg")
-        encoder = encoders.of_trunk(trunks.untrained("small", PIXELS))
+        encoder = loading.of_trunk(backbones.untrained("small", PIXELS))
         paths = sorted((folder / "images").iterdir())
         encoder.extract(np.zeros((1, PIXELS, PIXELS, 3), np.uint8))
         start = time.perf_counter()
@@ -45,7 +45,7 @@ def features(count: int) -> float:
 
 def training(count: int) -> float:
     from benchmarks import common
-    from captioning import recipes
+    from captioning.objectives import recipes
 
     data, _ = common.caption_data(count, DIMENSION).standardised()
     settings = {"recipe": "fast", "precision": "float32", "plateau": None}
@@ -61,9 +61,10 @@ def captions(count: int) -> float:
     import numpy as np
 
     from benchmarks import common
-    from captioning import captioner, decoding
-    from captioning.text import END, START
-    from captioning.tokenizer import Tokenizer
+    from captioning.data.text import END, START
+    from captioning.data.tokenizer import Tokenizer
+    from captioning.decoders import captioner
+    from captioning.search import greedy
 
     tokenizer = Tokenizer()
     words = [START, END, *(f"w{i}" for i in range(common.VOCABULARY - 3))]
@@ -71,14 +72,14 @@ def captions(count: int) -> float:
     network = captioner.build(DIMENSION, common.VOCABULARY, 34)
     given = np.random.default_rng(0).standard_normal((count, DIMENSION), np.float32)
     start = time.perf_counter()
-    decoding.greedy(captioner.Captioner(network, {}), tokenizer, given)
+    greedy.greedy(captioner.Captioner(network, {}), tokenizer, given)
     return time.perf_counter() - start
 
 
 def features_file(count: int) -> float:
     import numpy as np
 
-    from captioning import artifacts
+    from captioning.pipeline import artifacts
 
     matrix = np.random.default_rng(0).standard_normal((count, 1, DIMENSION), np.float32)
     with tempfile.TemporaryDirectory() as folder:

@@ -21,7 +21,8 @@ import numpy as np
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
-from captioning import console, packing
+from captioning.data import packing
+from captioning.runtime import console
 
 SIZE, ROUNDS = 256, 5
 

@@ -19,11 +19,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repository
 
 import h5py
 import numpy as np
+from context_free.DataGenerator import DataGenerator
+from context_free.hamming_set import maximal_hamming
 
 from benchmarks import common
-from captioning import console, hdf5
-from jigsaw.DataGenerator import DataGenerator
-from jigsaw.hamming_set import maximal_hamming
+from captioning.data import hdf5
+from captioning.runtime import console
 
 IMAGES, BATCH, ROUNDS = 1024, 64, 5
 GRAY, LUMINANCE = 0.3, [0.299, 0.587, 0.114]
@@ -84,7 +85,7 @@ def appetite(backbone: str, batch: tuple[np.ndarray, np.ndarray], permutations: 
     """Puzzles a second that `jigsaw/main.py --precision bfloat16` can train on, given them."""
     import keras
 
-    from captioning import jigsaw
+    from captioning.encoders import context_free
 
     class Again(keras.utils.PyDataset):
         def __len__(self):
@@ -93,7 +94,7 @@ def appetite(backbone: str, batch: tuple[np.ndarray, np.ndarray], permutations: 
         def __getitem__(self, index):
             return batch
 
-    model = jigsaw.build(backbone, batch[0].shape[2], permutations, "mixed_bfloat16")
+    model = context_free.build(backbone, batch[0].shape[2], permutations, "mixed_bfloat16")
     model.compile("adam", "sparse_categorical_crossentropy")
     model.fit(Again(), verbose=0)  # compiles
     seconds = common.fastest(lambda: model.fit(Again(), verbose=0), rounds=2)

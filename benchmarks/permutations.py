@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repository
 
 import numpy as np
 
-from captioning import console
+from captioning.runtime import console
 from jigsaw.hamming_set import maximal_hamming
 
 

@@ -14,7 +14,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from captioning import artifacts, console, dataset
+from captioning.data import dataset
+from captioning.pipeline import artifacts
+from captioning.runtime import console
 
 
 def main() -> None:
@@ -28,7 +30,7 @@ def main() -> None:
 
     console.announce_device(args.precision)
 
-    from captioning import recipes
+    from captioning.objectives import recipes
 
     descriptions = artifacts.load_descriptions(args.workdir)
     features = artifacts.load_features(args.workdir).values

@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repository
 import sklearn.datasets
 
 from benchmarks import common
-from captioning import console
+from captioning.runtime import console
 
 ROOT = Path(__file__).resolve().parents[1]
 

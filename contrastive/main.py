@@ -22,8 +22,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repository
 
-from captioning import console
-from captioning.errors import CaptioningError
+from captioning.runtime import console
+from captioning.runtime.errors import CaptioningError
 
 
 def arguments() -> argparse.Namespace:
@@ -140,9 +140,12 @@ def main() -> None:
     args = arguments()
     console.announce_device(args.precision)
 
-    from captioning import contrastive, dataset, files, hdf5, seen, stages
+    from captioning.data import dataset, hdf5, seen
+    from captioning.pipeline import stages
+    from captioning.pretraining import pretrain
+    from captioning.runtime import files
 
-    if args.init and Path(args.init).resolve() == (args.output / contrastive.ENCODER).resolve():
+    if args.init and Path(args.init).resolve() == (args.output / pretrain.ENCODER).resolve():
         raise CaptioningError(
             f"--init {args.init} is the file that this run would write; name another --output"
         )
@@ -153,7 +156,7 @@ def main() -> None:
             f"expected pictures in train_img of {args.hdf5}, found none; make it anew with "
             "jigsaw/to_hdf5.py"
         )
-    trunk = contrastive.start(args.init, args.backbone, args.encoder_size, args.seed)
+    trunk = pretrain.start(args.init, args.backbone, args.encoder_size, args.seed)
     settings = {
         key: getattr(args, key)
         for key in (
@@ -172,17 +175,17 @@ def main() -> None:
             source = dataset.Dataset(args.dataset)
             splits = stages.find_splits(source, args.workdir, args.split_seed, source.captions)
             drawn = splits.written
-            pairs = contrastive.Pairs.find(source, splits.ids, pictures)
+            pairs = pretrain.Pairs.find(source, splits.ids, pictures)
             settings["captions_sha256"] = files.sha256(source.caption_file)
         rows = pairs.rows if args.method == "image-text" else None
         images = seen.union(trunk.seen, pictures.hashes(rows))
         trunk = dataclasses.replace(trunk, seen=images)
-        run = contrastive.prepare(trunk, pictures, held_out, pairs, settings)
+        run = pretrain.prepare(trunk, pictures, held_out, pairs, settings)
         console.note(
             f"{args.method}: {len(run.data.rows)} pictures, views of {args.size} pixels, "
             f"{trunk.backbone}, {len(run.data)} batches an epoch"
         )
-        written = drawn + contrastive.train(run, settings, args.output, args.resume)
+        written = drawn + pretrain.train(run, settings, args.output, args.resume)
     console.written(written)
 
 

@@ -9,8 +9,8 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repository
 
-from captioning import hdf5
-from captioning.shared_arrays import Fillers, Filling
+from captioning.data import hdf5
+from captioning.runtime.shared_arrays import Fillers, Filling
 from jigsaw.image_preprocessing.image_transform import JigsawCreator
 from jigsaw.puzzles import Puzzles
 

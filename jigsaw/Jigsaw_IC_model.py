@@ -13,7 +13,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repository
 
-from captioning import console
+from captioning.runtime import console
 
 
 def main() -> None:
@@ -22,7 +22,7 @@ def main() -> None:
     console.add_training(parser, epochs=25)
     args = parser.parse_args()
 
-    from captioning import stages
+    from captioning.pipeline import stages
 
     written = stages.train(
         args.dataset,

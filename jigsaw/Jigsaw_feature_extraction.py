@@ -13,7 +13,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repository
 
-from captioning import console
+from captioning.runtime import console
 
 
 def arguments():
@@ -43,10 +43,11 @@ def arguments():
 def main() -> int:
     args = arguments()
 
-    from captioning import encoders, stages
+    from captioning.encoders import loading
+    from captioning.pipeline import stages
 
     console.announce_device(args.precision)
-    encoder = encoders.of_jigsaw(args.model, args.mode, args.precision)
+    encoder = loading.of_jigsaw(args.model, args.mode, args.precision)
     paths, skipped = stages.extract(
         encoder, args.images, args.workdir, args.batch_size, strict=args.strict
     )

@@ -11,7 +11,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repository
 
-from captioning import console
+from captioning.runtime import console
 
 
 def main() -> None:
@@ -26,7 +26,7 @@ def main() -> None:
     console.add_allow_seen(parser)
     args = parser.parse_args()
 
-    from captioning import stages
+    from captioning.pipeline import stages
 
     console.written(
         stages.score(

@@ -12,7 +12,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repository
 
-from captioning import console
+from captioning.runtime import console
 
 
 def main() -> int:
@@ -21,7 +21,7 @@ def main() -> int:
     console.add_captioning(parser, "jigsaw_work")
     args = parser.parse_args()
 
-    from captioning import stages
+    from captioning.pipeline import stages
 
     return stages.caption(
         args.images,

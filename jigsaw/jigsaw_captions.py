@@ -11,7 +11,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repository
 
-from captioning import console
+from captioning.runtime import console
 
 
 def main() -> None:
@@ -19,7 +19,8 @@ def main() -> None:
     console.add_workplace(parser, "jigsaw_work")
     args = parser.parse_args()
 
-    from captioning import dataset, stages
+    from captioning.data import dataset
+    from captioning.pipeline import stages
 
     source = dataset.Dataset(args.dataset)
     console.written(stages.describe(source, args.workdir, args.split_seed))

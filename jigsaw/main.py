@@ -17,8 +17,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repository
 
-from captioning import console
-from captioning.errors import CaptioningError
+from captioning.runtime import console
+from captioning.runtime.errors import CaptioningError
 
 
 def arguments() -> argparse.Namespace:
@@ -61,9 +61,13 @@ def main() -> None:
     args = arguments()
     console.announce_device(args.precision)
 
-    from captioning import files, hdf5, jigsaw, seen, stages
-    from jigsaw.DataGenerator import DataGenerator
-    from jigsaw.hamming_set import maximal_hamming
+    from context_free.DataGenerator import DataGenerator
+    from context_free.hamming_set import maximal_hamming
+
+    from captioning.data import hdf5, seen
+    from captioning.encoders import context_free
+    from captioning.pipeline import stages
+    from captioning.runtime import files
 
     permutations = maximal_hamming.load(args.permutations)[: args.max_hamming_set]
     if len(permutations) < max(2, args.max_hamming_set):
@@ -109,7 +113,7 @@ def main() -> None:
     console.note(f"puzzles: {settings['images']} pictures, {len(permutations)} permutations")
     record |= {"settings": settings, "seen": seen.to_text(pictures["train"].hashes())}
     with files.locked(args.output):
-        written = jigsaw.train(data, settings, record, args.output, args.resume)
+        written = context_free.train(data, settings, record, args.output, args.resume)
     console.written(written)
 
 

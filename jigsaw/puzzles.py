@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from captioning import hdf5
+from captioning.data import hdf5
 from jigsaw.image_preprocessing.image_transform import TILES, JigsawCreator
 
 

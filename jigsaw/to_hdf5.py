@@ -15,7 +15,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repository
 
-from captioning import console
+from captioning.runtime import console
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -87,7 +87,8 @@ def share(text: str) -> float:
 def main() -> int:
     arguments = parse_arguments()
 
-    from captioning import files, packing
+    from captioning.data import packing
+    from captioning.runtime import files
 
     settings = packing.Settings(
         arguments.size, arguments.val, arguments.test, arguments.seed, arguments.limit

@@ -108,7 +108,7 @@ def pictures() -> np.ndarray:
     """Smooth shades, uint8 (26, 48, 48, 3): three batches of 8 and two that wait."""
     from keras import ops
 
-    from captioning import views
+    from captioning.pretraining import views
 
     rough = np.random.default_rng(0).random((26, 3, 3, 3))
     numbers = {"box": np.tile(np.float32([0, 0, 1, 1]), (26, 1)),
@@ -120,7 +120,7 @@ def pictures() -> np.ndarray:
 @pytest.fixture
 def every_epoch_written(monkeypatch):
     """Training writes its state after every epoch, however short; drawing would take longest."""
-    from captioning import training
+    from captioning.runtime import training
 
     monkeypatch.setattr(training, "WRITING_SHARE", 1)
     monkeypatch.setattr(training, "draw_curves", lambda path, history: path)
@@ -129,10 +129,10 @@ def every_epoch_written(monkeypatch):
 @pytest.fixture(scope="module")
 def tiny_backbone():
     """Makes it a backbone like the others, "tiny"."""
-    from captioning import networks
+    from captioning.encoders import residual
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(networks.BACKBONES, "tiny", tiny_trunk)
+        patch.setitem(residual.BACKBONES, "tiny", tiny_trunk)
         yield
 
 
@@ -141,8 +141,8 @@ def untrained(tiny_backbone, tmp_path_factory) -> Path:
     """The file of an encoder that has learned nothing."""
     import keras
 
-    from captioning import trunks
+    from captioning.encoders import backbones
 
     keras.utils.set_random_seed(0)
     path = tmp_path_factory.mktemp("untrained") / "encoder.weights.h5"
-    return trunks.save(path, trunks.untrained("tiny", 48), {})
+    return backbones.save(path, backbones.untrained("tiny", 48), {})

@@ -25,7 +25,7 @@ with atheris.instrument_imports(include=["captioning", "PIL", "zipfile"]):
     import test_pickles
     from PIL import Image
 
-    from captioning import text
+    from captioning.data import text
 
     Image.init()  # imports what reads each format
 

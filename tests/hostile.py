@@ -124,9 +124,9 @@ def running(sentinel: Path) -> dict[str, bytes]:
         "dotted name": program(call("os", "path.os.system", touch)),
         "dotted module": program(call("os.path.os", "system", touch)),
         "through numpy": program(call("numpy._core.multiarray", "_reconstruct.__globals__")),
-        "through our own package": program(call("captioning.pickles", "os.system", touch)),
+        "through our own package": program(call("captioning.formats.pickles", "os.system", touch)),
         "method of the tokenizer": program(
-            call("captioning.tokenizer", "Tokenizer.from_state.__globals__.get", "os")
+            call("captioning.data.tokenizer", "Tokenizer.from_state.__globals__.get", "os")
         ),
         "function beside the tokenizer": program(call("keras_preprocessing.text", "one_hot", "a")),
         "tokenizer with arguments": program(tokenizer, push((touch,)), b"R"),

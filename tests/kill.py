@@ -41,20 +41,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repository
 
 import h5py
 import numpy as np
+from context_free.hamming_set import maximal_hamming
 from PIL import Image
 
-from captioning import (
-    archives,
-    console,
-    encoders,
-    jigsaw,
-    networks,
-    packing,
-    pickles,
-    stages,
-    training,
-)
-from jigsaw.hamming_set import maximal_hamming
+from captioning.data import packing
+from captioning.encoders import context_free, loading, residual
+from captioning.formats import archives, pickles
+from captioning.pipeline import stages
+from captioning.runtime import console, training
 from tests.toys import one_convolution, tiny_trunk
 
 # All that a stage needs is imported once; no operation of TensorFlow may precede the forks.
@@ -66,8 +60,8 @@ for module in (
 packing.SAVE_EVERY = 0  # the journal is written after every picture
 training.WRITING_SHARE = 1  # and the state of a training after every epoch
 # What is stopped is the writing: networks that are compiled at once will do, except for --scripts
-networks.BACKBONES["small"] = tiny_trunk
-jigsaw.BACKBONES["small"] = (one_convolution, jigsaw.BACKBONES["small"][1])
+residual.BACKBONES["small"] = tiny_trunk
+context_free.BACKBONES["small"] = (one_convolution, context_free.BACKBONES["small"][1])
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 WORK, OLD = Path("work"), b"old"
@@ -109,7 +103,7 @@ def score():
 
 
 def caption():
-    encoders.load = lambda name: MeanColour()
+    loading.load = lambda name: MeanColour()
     return stages.caption(
         [Path("data/Images")], WORK, model=None, tokenizer_file=None, encoder_name="mean",
         output=WORK / "captions.png", as_json=False,

@@ -6,9 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from captioning import artifacts, files, pickles
-from captioning.errors import CaptioningError
-from captioning.tokenizer import Tokenizer
+from captioning.data.tokenizer import Tokenizer
+from captioning.formats import pickles
+from captioning.pipeline import artifacts
+from captioning.runtime import files
+from captioning.runtime.errors import CaptioningError
 
 FEATURES = {f"image{i}": np.full((1, 5), i, "float32") for i in range(3)}
 

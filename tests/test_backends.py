@@ -12,21 +12,14 @@ import pytest
 from conftest import REPOSITORY
 from keras import ops
 
-from captioning import (
-    console,
-    jigsaw,
-    methods,
-    networks,
-    optimizers,
-    trunks,
-    view_batches,
-    views,
-)
+from captioning.encoders import backbones, context_free, residual
+from captioning.pretraining import methods, view_batches, views
+from captioning.runtime import console, optimizers
 from tests.toys import tiny_trunk
 
 NAMES = {"torch": "PyTorch", "jax": "JAX"}
 PROGRAM = """
-from captioning import console
+from captioning.runtime import console
 console.announce_device()  # Keras is loaded as by a script
 import runpy
 runpy.run_module("tests.test_backends", run_name="__main__")
@@ -73,7 +66,7 @@ def views_of(pixels: np.ndarray) -> list:
 
 def simclr(encoder: Path, pixels: np.ndarray) -> list[float]:
     """What SimCLR makes of fixed weights and views: the loss, and one number of the features."""
-    model = methods.SimCLR(trunks.read(encoder).trainable(32), "imagenet", 0.2)
+    model = methods.SimCLR(backbones.read(encoder).trainable(32), "imagenet", 0.2)
     data = view_batches.ViewBatches(pixels, views.Augmentation(), 2, 8, 0)
     model(data[0][0])
     rng = np.random.default_rng(0)
@@ -89,7 +82,7 @@ def warmed_up() -> list[float]:
     model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, "linear", False, "ones")])
     model.compile(keras.optimizers.SGD(0.08), "mse")
     x = np.linspace(-1, 1, 8)[:, None].astype("float32")
-    callbacks = [jigsaw.WarmUp(0.08)]
+    callbacks = [context_free.WarmUp(0.08)]
     model.fit(x, 2 * x, 2, epochs=2, shuffle=False, callbacks=callbacks, verbose=0)
     return model.get_weights()[0].ravel().tolist()
 
@@ -116,5 +109,5 @@ def test_devices_are_found(elsewhere, on_tensorflow):
 
 
 if __name__ == "__main__":
-    networks.BACKBONES["tiny"] = tiny_trunk
+    residual.BACKBONES["tiny"] = tiny_trunk
     print(json.dumps(computed(Path(sys.argv[1]), np.load(sys.argv[2]))))

@@ -6,7 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from captioning import artifacts, baselines, dataset, metrics
+from captioning.data import dataset
+from captioning.evaluation import baselines
+from captioning.pipeline import artifacts
+from captioning.scores import metrics
 
 DESCRIPTIONS = {
     "a": ["black dog runs on the grass", "dog on grass"],
@@ -41,7 +44,14 @@ def test_the_shuffled_baseline_takes_drawn_splits_along(tmp_path):
     artifacts.save_descriptions(tmp_path, DESCRIPTIONS)
     for split, key in zip(dataset.SPLITS, DESCRIPTIONS, strict=True):
         (tmp_path / dataset.split_file_name(split)).write_text(f"{key}.jpg\n")
-    command = [sys.executable, "-m", "captioning.baselines", "shuffled", "--workdir", tmp_path]
+    command = [
+        sys.executable,
+        "-m",
+        "captioning.evaluation.baselines",
+        "shuffled",
+        "--workdir",
+        tmp_path,
+    ]
     subprocess.run(command, check=True, cwd=Path(__file__).parents[1])
     for name in (artifacts.DESCRIPTIONS, *map(dataset.split_file_name, dataset.SPLITS)):
         assert (tmp_path / "shuffled" / name).read_bytes() == (tmp_path / name).read_bytes()

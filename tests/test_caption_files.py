@@ -5,9 +5,9 @@ import itertools
 
 import pytest
 
-from captioning import dataset
-from captioning.caption_files import parse_captions
-from captioning.errors import CaptioningError
+from captioning.data import dataset
+from captioning.data.caption_files import parse_captions
+from captioning.runtime.errors import CaptioningError
 
 
 @pytest.fixture

@@ -8,10 +8,12 @@ import keras
 import numpy as np
 import pytest
 
-from captioning import archives, captioner, decoding
-from captioning.captioner import Captioner
-from captioning.errors import CaptioningError
-from captioning.tokenizer import Tokenizer
+from captioning.data.tokenizer import Tokenizer
+from captioning.decoders import captioner
+from captioning.decoders.captioner import Captioner
+from captioning.formats import archives
+from captioning.runtime.errors import CaptioningError
+from captioning.search import greedy
 
 ENCODER = {"name": "random", "file": None, "sha256": None, "preprocessing": "unit", "seed": 0}
 RECORD = {"encoder": ENCODER, "vocabulary_hash": "abc", "settings": {}}
@@ -97,9 +99,9 @@ def test_any_layer_names_and_dimensions_load(tmp_path, widths, suffix):
     assert loaded.record == {}
     np.testing.assert_array_equal(predict(loaded.network, batch), predict(network, batch))
     tokenizer = Tokenizer.from_state({"word_index": {"startseq": 1, "endseq": 2, "dog": 3}})
-    words = decoding.greedy(loaded, tokenizer, batch[0])
+    words = greedy.greedy(loaded, tokenizer, batch[0])
     again = captioner.load(captioner.save(tmp_path / "again.keras", loaded))
-    assert decoding.greedy(again, tokenizer, batch[0]) == words
+    assert greedy.greedy(again, tokenizer, batch[0]) == words
 
 
 @pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")

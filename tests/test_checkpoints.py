@@ -17,8 +17,8 @@ from test_pickles import (
     write,
 )
 
-from captioning import checkpoints
-from captioning.errors import CaptioningError
+from captioning.formats import checkpoints
+from captioning.runtime.errors import CaptioningError
 
 FORMATS = pytest.mark.parametrize("kind", make.FORMATS)
 

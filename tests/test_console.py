@@ -9,8 +9,8 @@ import sys
 import pytest
 from conftest import REPOSITORY
 
-from captioning import console
-from captioning.errors import CaptioningError
+from captioning.runtime import console
+from captioning.runtime.errors import CaptioningError
 
 
 def exit_of(main, capsys) -> tuple[int, str]:

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from captioning import contact_sheet as contact_sheet_module
-from captioning.contact_sheet import contact_sheet, load_font, stack, wrap
+from captioning.report import contact_sheet as contact_sheet_module
+from captioning.report.contact_sheet import contact_sheet, load_font, stack, wrap
 
 FONT = load_font()
 

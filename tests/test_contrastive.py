@@ -13,19 +13,12 @@ import pytest
 from conftest import REPOSITORY
 from keras import ops
 
-from captioning import (
-    contrastive,
-    dataset,
-    encoders,
-    hdf5,
-    methods,
-    networks,
-    seen,
-    training,
-    trunks,
-)
-from captioning.errors import CaptioningError
-from captioning.tokenizer import Tokenizer
+from captioning.data import dataset, hdf5, seen
+from captioning.data.tokenizer import Tokenizer
+from captioning.encoders import backbones, loading, residual
+from captioning.pretraining import methods, pretrain
+from captioning.runtime import training
+from captioning.runtime.errors import CaptioningError
 
 SETTINGS = {
     "method": "simclr", "size": 32, "epochs": 3, "batch_size": 8, "learning_rate": 1e-3,
@@ -53,24 +46,24 @@ def file(pictures, tmp_path_factory):
 
 def run(images, folder, resume=False, hook=None, held_out=None, pairs=None, **changes):
     settings = SETTINGS | changes
-    trunk = contrastive.start(None, "tiny", 48, settings["seed"])
-    prepared = contrastive.prepare(trunk, images, held_out, pairs, settings)
+    trunk = pretrain.start(None, "tiny", 48, settings["seed"])
+    prepared = pretrain.prepare(trunk, images, held_out, pairs, settings)
     if hook:
         prepared.probe.on_train_batch_begin = hook
-    contrastive.train(prepared, settings, folder, resume)
-    return trunks.read(folder / contrastive.ENCODER)
+    pretrain.train(prepared, settings, folder, resume)
+    return backbones.read(folder / pretrain.ENCODER)
 
 
 def test_training_trains(pictures, tmp_path):
     """The loss falls, the weights move, and weight decay spares what is not a kernel."""
     learned = run(pictures, tmp_path, epochs=8, colour=0, gray=0, least_area=0.7)
-    start = contrastive.start(None, "tiny", 48, 0)
+    start = pretrain.start(None, "tiny", 48, 0)
     assert all((learned.values[name] != start.values[name]).any() for name in learned.values)
     with open(tmp_path / training.HISTORY, newline="") as table:
         losses = [float(row["loss"]) for row in csv.DictReader(table)]
     assert losses[-1] < losses[0] - 0.3
     optimizer = keras.optimizers.AdamW(1e-3, weight_decay=0.1)
-    optimizer.exclude_from_weight_decay(var_names=contrastive.NOT_DECAYED)
+    optimizer.exclude_from_weight_decay(var_names=pretrain.NOT_DECAYED)
     model = methods.SimCLR(start.trainable(32), "imagenet", 0.2)
     optimizer.build(model.trunk.trainable_variables)
     before = {v.path: ops.convert_to_numpy(v) for v in model.trunk.trainable_variables}
@@ -83,10 +76,10 @@ def test_training_trains(pictures, tmp_path):
 def test_a_loss_that_is_no_number_ends_training_in_a_sentence(pictures, tmp_path):
     with pytest.raises(CaptioningError, match="expected a finite loss, found nan in epoch 1"):
         run(pictures, tmp_path, temperature=float("nan"))
-    assert not (tmp_path / contrastive.ENCODER).exists()
+    assert not (tmp_path / pretrain.ENCODER).exists()
 
 
-def captioned(pictures) -> contrastive.Pairs:
+def captioned(pictures) -> pretrain.Pairs:
     """Every picture says how bright it is; the last eight are the dev split."""
     captions = [
         ["bright dog runs", "dog"] if picture.mean() > 127 else ["dark cat sleeps", "cat"]
@@ -95,7 +88,7 @@ def captioned(pictures) -> contrastive.Pairs:
     tokenizer = Tokenizer()
     tokenizer.fit_on_texts([text for own in captions for text in own])
     train = np.arange(len(pictures) - 8)
-    return contrastive.Pairs(train, captions[:-8], captions[-8:], pictures[-8:], tokenizer)
+    return pretrain.Pairs(train, captions[:-8], captions[-8:], pictures[-8:], tokenizer)
 
 
 @pytest.mark.usefixtures("every_epoch_written")
@@ -128,23 +121,23 @@ def test_an_interrupted_run_ends_with_the_weights_of_one_that_was_not(method, pi
     assert np.isnan(ranks[0])
     assert ranks[3] != ranks[1] == ranks[2] > 1  # the third epoch repeats what the second saw
     losses = [float(row["val_loss"]) for row in tables[0]]
-    reached = [json.loads(h5py.File(tmp_path / folder / contrastive.ENCODER).attrs["encoder"])
+    reached = [json.loads(h5py.File(tmp_path / folder / pretrain.ENCODER).attrs["encoder"])
                for folder in ("whole", "parts")]  # fmt: skip
     assert [record["reached"]["val_loss"] for record in reached] == [min(losses)] * 2
 
 
 def test_what_was_learned_is_an_encoder(pictures, tmp_path):
     trunk = run(pictures, tmp_path, epochs=1)
-    encoder = encoders.load(tmp_path / contrastive.ENCODER)
+    encoder = loading.load(tmp_path / pretrain.ENCODER)
     assert (encoder.size, encoder.dimension) == (48, 128)
-    again = encoders.from_record(json.loads(json.dumps(encoder.record)))
+    again = loading.from_record(json.loads(json.dumps(encoder.record)))
     features = encoder.extract(pictures[:4])
     np.testing.assert_array_equal(again.extract(pictures[:4]), features)
     network = trunk.trainable(48)  # not folded: the same features by another way
-    how = encoders.weights.PREPROCESSINGS["imagenet"]
+    how = loading.weights.PREPROCESSINGS["imagenet"]
     direct = network(pictures[:4] * np.float32(how.scale) + np.float32(how.shift), training=False)
     np.testing.assert_allclose(features, direct, atol=1e-4 * features.std())
-    started = contrastive.start(str(tmp_path / contrastive.ENCODER), None, 64, 0)
+    started = pretrain.start(str(tmp_path / pretrain.ENCODER), None, 64, 0)
     assert (started.backbone, started.size) == ("tiny", 64)
     for name, values in trunk.values.items():
         np.testing.assert_array_equal(started.values[name], values)
@@ -153,12 +146,12 @@ def test_what_was_learned_is_an_encoder(pictures, tmp_path):
 @pytest.mark.parametrize("init", ["imagenet", "jigsaw.keras"])
 def test_networks_of_another_kind_cannot_be_started_from(init):
     with pytest.raises(CaptioningError, match="expected a trunk that can be trained on"):
-        contrastive.start(init, None, 48, 0)
+        pretrain.start(init, None, 48, 0)
 
 
 def test_init_of_another_backbone_is_refused(untrained):
     with pytest.raises(CaptioningError, match=r"expected weights of resnet50 .* those of tiny"):
-        contrastive.start(str(untrained), "resnet50", 64, 0)
+        pretrain.start(str(untrained), "resnet50", 64, 0)
 
 
 def test_settings_that_differ_are_refused_on_resuming(pictures, tmp_path):
@@ -168,7 +161,7 @@ def test_settings_that_differ_are_refused_on_resuming(pictures, tmp_path):
 
 
 def test_the_start_of_a_run_is_not_written_over(file, untrained, tmp_path, script):
-    start = shutil.copy(untrained, tmp_path / contrastive.ENCODER)
+    start = shutil.copy(untrained, tmp_path / pretrain.ENCODER)
     before = start.read_bytes()
     told = script("contrastive/main.py", "--hdf5", file, "--init", start, "--output", tmp_path,
                   cwd=tmp_path, check=1)  # fmt: skip
@@ -239,14 +232,14 @@ def test_files_without_pictures_or_names_are_explained(tmp_path, script, picture
 def test_the_choices_of_the_script_are_the_tables():
     words = (REPOSITORY / "contrastive/main.py").read_text()
     assert f"choices={tuple(methods.METHODS)}".replace("'", '"') in words
-    backbones = tuple(name for name in networks.BACKBONES if name != "tiny")
+    backbones = tuple(name for name in residual.BACKBONES if name != "tiny")
     assert f"choices={backbones}".replace("'", '"') in words
 
 
 def test_pictures_of_another_dataset_are_refused(tiny, file):
     ids = {"train": ["absent"], "dev": ["016_green"]}
     with pytest.raises(CaptioningError, match="found 0 and 1; check --hdf5"):
-        contrastive.Pairs.find(dataset.Dataset(tiny), ids, hdf5.Images(file))
+        pretrain.Pairs.find(dataset.Dataset(tiny), ids, hdf5.Images(file))
 
 
 @pytest.mark.parametrize(("count", "batch_size"), [(26, 1), (1, 8)])
@@ -258,15 +251,15 @@ def test_one_picture_a_batch_is_refused(pictures, tmp_path, count, batch_size):
 
 
 def test_an_encoder_tells_which_images_it_was_trained_on(file, tmp_path, untrained):
-    before = trunks.read(untrained)
+    before = backbones.read(untrained)
     assert not len(before.seen)
     seen_now = hdf5.Images(file).hashes([0, 3])
     trunk = dataclasses.replace(before, seen=seen.union(before.seen, seen_now))
-    path = trunks.save(tmp_path / "first.weights.h5", trunk, {})
-    started = contrastive.start(str(path), None, 48, 0)
+    path = backbones.save(tmp_path / "first.weights.h5", trunk, {})
+    started = pretrain.start(str(path), None, 48, 0)
     both = seen.union(started.seen, hdf5.Images(file).hashes([3, 5]))
-    path = trunks.save(tmp_path / "next.weights.h5", dataclasses.replace(started, seen=both), {})
-    encoder = encoders.load(path)
+    path = backbones.save(tmp_path / "next.weights.h5", dataclasses.replace(started, seen=both), {})
+    encoder = loading.load(path)
     names = [f"{i:03d}" for i in range(7)]
     assert seen.among(names, encoder.seen) == ["000", "003", "005"]
-    assert encoders.load(untrained).seen.size == 0
+    assert loading.load(untrained).seen.size == 0

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from captioning import hdf5
-from captioning.errors import CaptioningError
+from captioning.data import hdf5
+from captioning.runtime.errors import CaptioningError
 from jigsaw.DataGenerator import DataGenerator
 from jigsaw.hamming_set import maximal_hamming
 

@@ -4,8 +4,8 @@ import unicodedata
 
 import pytest
 
-from captioning import dataset
-from captioning.errors import CaptioningError
+from captioning.data import dataset
+from captioning.runtime.errors import CaptioningError
 
 
 def test_the_published_layout(tiny):

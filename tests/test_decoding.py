@@ -4,9 +4,10 @@ import keras
 import numpy as np
 import pytest
 
-from captioning import captioner, decoding
-from captioning.captioner import Captioner
-from captioning.tokenizer import Tokenizer
+from captioning.data.tokenizer import Tokenizer
+from captioning.decoders import captioner
+from captioning.decoders.captioner import Captioner
+from captioning.search import greedy
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +47,7 @@ def one_word_at_a_time(model: Captioner, tokenizer, feature) -> list[str]:
 def test_equals_the_one_word_loop(tokenizer, seed):
     model = random_captioner(tokenizer, seed, 0.6, vocabulary_size=44)  # some ids have no word
     features = np.random.default_rng(seed).normal(size=(12, 10)).astype("float32")
-    batched = decoding.greedy(model, tokenizer, features)
+    batched = greedy.greedy(model, tokenizer, features)
     assert batched == [one_word_at_a_time(model, tokenizer, row) for row in features]
     lengths = {len(words) for words in batched}
     assert len(lengths) > 1  # captions end at different steps
@@ -55,11 +56,11 @@ def test_equals_the_one_word_loop(tokenizer, seed):
 def test_more_images_than_a_batch(tokenizer, monkeypatch):
     model = random_captioner(tokenizer, 3, 0.6)
     features = np.random.default_rng(0).normal(size=(10, 10)).astype("float32")
-    at_once = decoding.greedy(model, tokenizer, features)
-    monkeypatch.setattr(decoding, "_BATCH", 3)
-    assert decoding.greedy(model, tokenizer, features) == at_once
+    at_once = greedy.greedy(model, tokenizer, features)
+    monkeypatch.setattr(greedy, "_BATCH", 3)
+    assert greedy.greedy(model, tokenizer, features) == at_once
 
 
 def test_sentence_leaves_the_end_out():
-    assert decoding.sentence(["two", "dogs", "endseq"]) == "two dogs"
-    assert decoding.sentence(["two", "dogs"]) == "two dogs"
+    assert greedy.sentence(["two", "dogs", "endseq"]) == "two dogs"
+    assert greedy.sentence(["two", "dogs"]) == "two dogs"

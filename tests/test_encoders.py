@@ -17,18 +17,13 @@ import tensorflow as tf
 import toys
 from PIL import Image
 
-from captioning import (
-    artifacts,
-    captioner,
-    checkpoints,
-    encoders,
-    files,
-    images,
-    networks,
-    stages,
-    weights,
-)
-from captioning.errors import CaptioningError
+from captioning.data import images
+from captioning.decoders import captioner
+from captioning.encoders import loading, residual, sources
+from captioning.formats import checkpoints
+from captioning.pipeline import artifacts, stages
+from captioning.runtime import files
+from captioning.runtime.errors import CaptioningError
 
 GROUPS = ((64, 3, 1), (128, 4, 2), (256, 6, 2), (512, 3, 2))  # filters, blocks, stride
 MEAN, STD = np.float32([0.485, 0.456, 0.406]), np.float32([0.229, 0.224, 0.225])
@@ -51,8 +46,8 @@ def photos(photographs) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def random_encoder() -> encoders.Encoder:
-    return encoders.load("random", seed=1)
+def random_encoder() -> loading.Encoder:
+    return loading.load("random", seed=1)
 
 
 def random_norm(generator: np.random.Generator, filters: int) -> dict[str, np.ndarray]:
@@ -119,7 +114,7 @@ def test_features_are_those_of_pytorch(torch_resnet50, photos, tmp_path):
     import torch
 
     torch.save(bolts(torch_resnet50.state_dict()), tmp_path / "a.ckpt")
-    encoder = encoders.load(tmp_path / "a.ckpt")
+    encoder = loading.load(tmp_path / "a.ckpt")
     assert encoder.record["preprocessing"] == "imagenet"
     assert_close(encoder.extract(photos), torch_features(torch_resnet50, photos))
 
@@ -129,7 +124,7 @@ def test_flickr8k_features_are_the_reference_s(flickr8k, torch_resnet50, tmp_pat
     import torch
 
     torch.save(torch_resnet50.state_dict(), tmp_path / "resnet50.pth")
-    encoder = encoders.load(tmp_path / "resnet50.pth")
+    encoder = loading.load(tmp_path / "resnet50.pth")
     paths = sorted(flickr8k.glob("**/*.jpg"))[:4]
     pictures = (
         Image.open(path).convert("RGB").resize((224, 224), Image.BILINEAR) for path in paths
@@ -142,24 +137,24 @@ def test_flickr8k_features_are_the_reference_s(flickr8k, torch_resnet50, tmp_pat
 def test_a_named_source_is_downloaded_once_and_remembered(photos, tmp_path, monkeypatch):
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
     with toys.tiny_resnet50():
-        network = networks.resnet50(224)
-        state = toys.torchvision_state(networks.parameters(network))
+        network = residual.resnet50(224)
+        state = toys.torchvision_state(residual.parameters(network))
         layout = {f"module.{key}": value for key, value in state.items()}
         layout["module.prototypes.weight"] = np.zeros((4, 4), "f4")
         served = tmp_path / "swav.pth.tar"
         served.write_bytes(hostile.torch_file(layout))
-        source = dataclasses.replace(weights.SOURCES["swav"], urls=(served.as_uri(),))
-        monkeypatch.setitem(weights.SOURCES, "swav", source)
-        encoder = encoders.load("swav")
+        source = dataclasses.replace(sources.SOURCES["swav"], urls=(served.as_uri(),))
+        monkeypatch.setitem(sources.SOURCES, "swav", source)
+        encoder = loading.load("swav")
         inputs = (photos / np.float32(255) - MEAN) / np.float32([0.228, 0.224, 0.225])
         assert_close(encoder.extract(photos), np.asarray(network(inputs, training=False)))
         assert encoder.record["sha256"] == files.sha256(served)
         served.unlink()  # from now on there is only the copy
-        again = encoders.from_record(json.loads(json.dumps(encoder.record)))
+        again = loading.from_record(json.loads(json.dumps(encoder.record)))
         assert again.record == encoder.record
-        weights.cached("swav").write_bytes(b"something else")
+        sources.cached("swav").write_bytes(b"something else")
         with pytest.raises(CaptioningError, match=encoder.record["sha256"]):
-            encoders.from_record(encoder.record)
+            loading.from_record(encoder.record)
 
 
 # Google's TensorFlow checkpoints
@@ -247,7 +242,7 @@ def google_features(
 def test_google_s_checkpoint_gives_its_network_s_features(
     google_checkpoint, google_variables, photos
 ):
-    encoder = encoders.load(google_checkpoint)
+    encoder = loading.load(google_checkpoint)
     assert encoder.record["preprocessing"] == "unit"
     assert_close(encoder.extract(photos), google_features(google_variables, photos))
 
@@ -271,7 +266,7 @@ def test_a_checkpoint_must_hold_exactly_the_network(
     monkeypatch.setattr(checkpoints, "read", lambda path: ("tensorflow", variables))
     (tmp_path / "model.ckpt-1.index").touch()
     with pytest.raises(CaptioningError, match=found.format(next(iter(change)))):
-        encoders.load(tmp_path / "model.ckpt-1")
+        loading.load(tmp_path / "model.ckpt-1")
 
 
 def test_torchvision_s_names_give_its_network_s_features(
@@ -297,7 +292,7 @@ def test_torchvision_s_names_give_its_network_s_features(
             state[f"{norm}.{theirs}"] = values
     monkeypatch.setattr(checkpoints, "read", lambda path: ("torch", state))
     (tmp_path / "a.ckpt").touch()
-    encoder = encoders.load(tmp_path / "a.ckpt", "unit")
+    encoder = loading.load(tmp_path / "a.ckpt", "unit")
     assert_close(encoder.extract(photos), google_features(google_variables, photos, "torch"))
 
 
@@ -305,13 +300,13 @@ def test_torchvision_s_names_give_its_network_s_features(
 
 
 def test_our_own_weights_are_loaded(photos, tmp_path):
-    trunk = networks.resnet50()
+    trunk = residual.resnet50()
     generator = np.random.default_rng(3)
     for layer in trunk.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.set_weights(list(random_norm(generator, layer.gamma.shape[0]).values()))
     trunk.save_weights(tmp_path / "own.weights.h5")
-    encoder = encoders.load(tmp_path / "own.weights.h5")
+    encoder = loading.load(tmp_path / "own.weights.h5")
     inputs = (photos / np.float32(255) - MEAN) / STD
     assert_close(encoder.extract(photos), np.asarray(trunk(inputs, training=False)))
 
@@ -325,30 +320,30 @@ def test_weights_of_another_keras_network_are_refused(weight_arrays, tmp_path):
     with pytest.raises(
         CaptioningError, match=rf"other\.weights\.h5.*{weight_arrays} arrays instead"
     ):
-        encoders.load(tmp_path / "other.weights.h5")
+        loading.load(tmp_path / "other.weights.h5")
 
 
 def test_imagenet_is_the_network_of_keras_applications(photos, tmp_path, monkeypatch):
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
     reference = keras.applications.ResNet50(include_top=False, weights=None, pooling="avg")
-    weights.cached("imagenet").parent.mkdir(parents=True)
-    reference.save(weights.cached("imagenet"))
-    encoder = encoders.load("imagenet")
+    sources.cached("imagenet").parent.mkdir(parents=True)
+    reference.save(sources.cached("imagenet"))
+    encoder = loading.load("imagenet")
     inputs = keras.applications.resnet.preprocess_input(photos.astype(np.float32))
     assert_close(encoder.extract(photos), np.asarray(reference(inputs, training=False)))
     assert keras.config.dtype_policy().name == "float32"
-    with h5py.File(weights.cached("imagenet"), "r+") as file:
+    with h5py.File(sources.cached("imagenet"), "r+") as file:
         file["model_weights/conv2_block1_1_conv/conv2_block1_1_conv/bias"][3] = np.nan
     with pytest.raises(CaptioningError, match=r"found 1 of 64 .* in conv2_block1_1_conv/bias;"):
-        encoders.load("imagenet")
+        loading.load("imagenet")
 
 
 def test_random_weights_follow_from_the_seed(random_encoder):
     record = json.loads(json.dumps(random_encoder.record))
     assert record == random_encoder.record
-    again = encoders.from_record(record)
+    again = loading.from_record(record)
     assert again.record == record
-    other = encoders.load("random", seed=2)
+    other = loading.load("random", seed=2)
     for mine, same, different in zip(
         *(encoder.network.get_weights() for encoder in (random_encoder, again, other)), strict=True
     ):
@@ -359,7 +354,7 @@ def test_random_weights_follow_from_the_seed(random_encoder):
 @pytest.mark.parametrize("crops", [2, 10])
 def test_features_can_be_the_mean_over_crops(crops, photographs):
     path = artifacts.PRETRAINED / "encoder.weights.h5"
-    plain, encoder = encoders.load(path), encoders.load(path, crops=crops)
+    plain, encoder = loading.load(path), loading.load(path, crops=crops)
     side, size = encoder.size, plain.size
     assert side == (118 if crops == 10 else 96)
     wholes = [Image.fromarray(p).resize((side, side), Image.BILINEAR) for p in photographs]
@@ -378,15 +373,15 @@ def test_features_can_be_the_mean_over_crops(crops, photographs):
     )
     mirrored = encoder.extract(np.stack(wholes)[:, :, ::-1])
     assert_close(mirrored, features)
-    again = encoders.from_record(json.loads(json.dumps(encoder.record)))
+    again = loading.from_record(json.loads(json.dumps(encoder.record)))
     np.testing.assert_array_equal(again.extract(np.stack(wholes)), features)
     for wrong in (3, 10.0, True, [10]):
         with pytest.raises(ValueError, match=r"crops \("):
-            encoders.from_record(encoder.record | {"crops": wrong})
+            loading.from_record(encoder.record | {"crops": wrong})
 
 
 def test_a_named_encoder_is_that_of_the_record(monkeypatch, tmp_path):
-    monkeypatch.setattr(encoders, "from_record", lambda record, beside: (record, beside))
+    monkeypatch.setattr(loading, "from_record", lambda record, beside: (record, beside))
     record = {"name": "simclr", "file": None, "sha256": "00", "preprocessing": "unit", "crops": 10}
     network = captioner.Captioner(captioner.build(2048, 9, 4), {"encoder": record})
     for name in (None, "simclr"):  # crops and preprocessing are the record's
@@ -401,7 +396,7 @@ def test_a_named_encoder_is_that_of_the_record(monkeypatch, tmp_path):
 
 def test_bfloat16_features_are_within_one_per_cent(random_encoder, photos):
     exact = random_encoder.extract(photos)
-    rounded = encoders.from_record(random_encoder.record, "bfloat16").extract(photos)
+    rounded = loading.from_record(random_encoder.record, "bfloat16").extract(photos)
     assert rounded.dtype == np.float32
     assert 0 < np.linalg.norm(rounded - exact) < 0.01 * np.linalg.norm(exact)
 
@@ -420,7 +415,7 @@ def test_any_number_of_pictures(random_encoder, photos):
 def small_checkpoint(tmp_path_factory):
     """A checkpoint of Google's of several files, of a trunk of two blocks, and its variables."""
     with toys.tiny_resnet50():
-        shapes = networks.parameter_shapes("resnet50")
+        shapes = residual.parameter_shapes("resnet50")
         variables = {"global_step": np.int64(7)}
         for i, (name, shape) in enumerate(shapes.items()):
             kind = name.rpartition("/")[2]
@@ -436,52 +431,52 @@ def test_an_encoder_s_file_must_be_the_one_it_was(small_checkpoint, tmp_path):
     for part in checkpoint.parent.iterdir():
         (tmp_path / part.name).write_bytes(part.read_bytes())
     path = tmp_path / checkpoint.name
-    encoder = encoders.load(path)
-    again = encoders.from_record(encoder.record | {"file": str(tmp_path)})  # its folder will do
+    encoder = loading.load(path)
+    again = loading.from_record(encoder.record | {"file": str(tmp_path)})  # its folder will do
     assert again.record["sha256"] == encoder.record["sha256"]
     save_variables(variables | {"global_step": np.int64(8)}, path)
     with pytest.raises(CaptioningError, match=r"has changed: .*--encoder"):
-        encoders.from_record(encoder.record)
+        loading.from_record(encoder.record)
     for part in tmp_path.iterdir():
         part.unlink()
     with pytest.raises(CaptioningError, match=r"is gone: .*model\.ckpt-1.*--encoder"):
-        encoders.from_record(encoder.record)
+        loading.from_record(encoder.record)
 
 
 @pytest.mark.parametrize("recorded", ["/gone/{}", r"C:\gone\{}", "/gone/{}.index"])
 def test_a_file_is_also_looked_for_beside_the_captioner(small_checkpoint, tmp_path, recorded):
     checkpoint, variables = small_checkpoint
-    record = encoders.load(checkpoint).record
+    record = loading.load(checkpoint).record
     record |= {"file": recorded.format(checkpoint.name)}
     for part in checkpoint.parent.iterdir():
         shutil.copy(part, tmp_path)
-    again = encoders.from_record(record, beside=tmp_path)
+    again = loading.from_record(record, beside=tmp_path)
     assert again.record["file"].startswith(str(tmp_path))
     assert again.record["sha256"] == record["sha256"]
     with pytest.raises(CaptioningError) as error:
-        encoders.from_record(record, beside=tmp_path / "elsewhere")
+        loading.from_record(record, beside=tmp_path / "elsewhere")
     assert record["file"] in str(error.value)
     assert str(tmp_path / "elsewhere" / checkpoint.name) in str(error.value)
     save_variables(variables | {"global_step": np.int64(8)}, tmp_path / "ckpt")
     stranger = record | {"file": "/gone/ckpt"}
     with pytest.raises(CaptioningError, match=rf"has changed: .*{tmp_path / 'ckpt'}"):
-        encoders.from_record(stranger, beside=tmp_path)
+        loading.from_record(stranger, beside=tmp_path)
     # Where there are both, the one that it was
     both = record | {"file": str(tmp_path / "ckpt")}
     (tmp_path / "copied").mkdir()
     for part in checkpoint.parent.iterdir():
         new = part.name.replace(checkpoint.name, "ckpt")
         shutil.copy(part, tmp_path / "copied" / new)
-    again = encoders.from_record(both, beside=tmp_path / "copied")
+    again = loading.from_record(both, beside=tmp_path / "copied")
     assert again.record["file"] == str(tmp_path / "copied" / "ckpt")
 
 
 def test_neither_name_nor_file():
     with pytest.raises(CaptioningError, match=r"'simlcr', which is neither"):
-        encoders.load("simlcr")
+        loading.load("simlcr")
 
 
-@pytest.mark.parametrize("name", weights.SOURCES)
+@pytest.mark.parametrize("name", sources.SOURCES)
 def test_offline_the_error_names_the_url_and_the_place(name, tmp_path, monkeypatch):
     def offline(url, timeout):
         raise urllib.error.URLError("no route to host")
@@ -489,10 +484,10 @@ def test_offline_the_error_names_the_url_and_the_place(name, tmp_path, monkeypat
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
     monkeypatch.setattr(urllib.request, "urlopen", offline)
     with pytest.raises(CaptioningError) as error:
-        encoders.load(name)
-    assert weights.SOURCES[name].urls[0] in str(error.value)
+        loading.load(name)
+    assert sources.SOURCES[name].urls[0] in str(error.value)
     assert str(tmp_path) in str(error.value)
-    assert str(weights.cached(name)) in str(error.value)
+    assert str(sources.cached(name)) in str(error.value)
 
 
 def test_a_download_that_ends_early_leaves_nothing(tmp_path, monkeypatch):
@@ -503,16 +498,16 @@ def test_a_download_that_ends_early_leaves_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(urllib.request, "urlopen", lambda url, timeout: response)
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
     with pytest.raises(CaptioningError, match="4 of 8 bytes"):
-        weights.fetch("dino")
-    assert list(weights.cached("dino").parent.iterdir()) == []
+        sources.fetch("dino")
+    assert list(sources.cached("dino").parent.iterdir()) == []
 
 
 def test_a_download_must_have_the_published_hash(tmp_path, monkeypatch):
     served = tmp_path / "served.pth"
     served.write_bytes(b"not the weights")
-    source = weights.SOURCES["dino"]
+    source = sources.SOURCES["dino"]
     source = dataclasses.replace(source, urls=(served.as_uri(),), sha256="0" * 64)
-    monkeypatch.setitem(weights.SOURCES, "dino", source)
+    monkeypatch.setitem(sources.SOURCES, "dino", source)
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
     with pytest.raises(CaptioningError, match=f"SHA-256 {'0' * 64}, found {files.sha256(served)}"):
-        weights.fetch("dino")
+        sources.fetch("dino")

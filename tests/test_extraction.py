@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from captioning import extraction, images
-from captioning.errors import CaptioningError
-from captioning.ids import ImageIds
+from captioning.data import images
+from captioning.data.ids import ImageIds
+from captioning.encoders import extraction
+from captioning.runtime.errors import CaptioningError
 
 
 class MeanColour:

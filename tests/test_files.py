@@ -9,8 +9,8 @@ import sys
 
 import pytest
 
-from captioning import files
-from captioning.errors import CaptioningError
+from captioning.runtime import files
+from captioning.runtime.errors import CaptioningError
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path):
@@ -25,7 +25,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path):
 
 KILLED = """
 import os, signal, sys
-from captioning import files
+from captioning.runtime import files
 with files.atomic(sys.argv[1]) as temporary:
     temporary.write_text("half")
     os.kill(os.getpid(), signal.SIGKILL)
@@ -58,7 +58,7 @@ def test_temporaries_of_other_machines_and_other_programs_stay(tmp_path):
 
 HOLDER = """
 import sys, time
-from captioning import files
+from captioning.runtime import files
 with files.locked(*sys.argv[1:]):
     print("locked", flush=True)
     time.sleep(600)

@@ -14,9 +14,10 @@ from PIL import Image
 from test_captioner import ENCODER, write_keras_2
 from test_pickles import EXAMPLES, assert_one_sentence, mutated, nothing_runs, write
 
-from captioning import caption_files, captioner, dataset, images, text
-from captioning.captioner import Captioner
-from captioning.errors import CaptioningError
+from captioning.data import caption_files, dataset, images, text
+from captioning.decoders import captioner
+from captioning.decoders.captioner import Captioner
+from captioning.runtime.errors import CaptioningError
 
 pytestmark = pytest.mark.fuzz
 

@@ -4,7 +4,7 @@ import unicodedata
 
 import pytest
 
-from captioning.ids import ImageIds, among, image_id
+from captioning.data.ids import ImageIds, among, image_id
 
 
 @pytest.mark.parametrize(

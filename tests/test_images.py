@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from captioning import images
-from captioning.images import UnreadableImage
+from captioning.data import images
+from captioning.data.images import UnreadableImage
 
 SIZE = (24, 16)
 

@@ -13,13 +13,15 @@ import h5py
 import keras
 import numpy as np
 import pytest
+from context_free.DataGenerator import DataGenerator
+from context_free.hamming_set import maximal_hamming
+from context_free.image_preprocessing.image_transform import Sizes
 from PIL import Image
 
-from captioning import encoders, files, hdf5, jigsaw, training
-from captioning.errors import CaptioningError
-from jigsaw.DataGenerator import DataGenerator
-from jigsaw.hamming_set import maximal_hamming
-from jigsaw.image_preprocessing.image_transform import Sizes
+from captioning.data import hdf5
+from captioning.encoders import context_free, loading
+from captioning.runtime import files, training
+from captioning.runtime.errors import CaptioningError
 from tests.toys import one_convolution
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -68,12 +70,12 @@ def perturbed(network: keras.Model) -> keras.Model:
 @pytest.fixture(scope="module")
 def network() -> keras.Model:
     keras.utils.set_random_seed(0)
-    return perturbed(jigsaw.build("small", SIZES["tile"], 12))
+    return perturbed(context_free.build("small", SIZES["tile"], 12))
 
 
 @pytest.fixture(scope="module")
 def saved(network, tmp_path_factory) -> Path:
-    return jigsaw.save(tmp_path_factory.mktemp("model") / "model.keras", network, RECORD)
+    return context_free.save(tmp_path_factory.mktemp("model") / "model.keras", network, RECORD)
 
 
 @pytest.fixture(scope="module")
@@ -81,10 +83,10 @@ def tiles() -> np.ndarray:
     return centred_tiles(pictures(3))
 
 
-@pytest.mark.parametrize("backbone", jigsaw.BACKBONES)
+@pytest.mark.parametrize("backbone", context_free.BACKBONES)
 def test_heads_are_those_of_the_reference(backbone):
     """Dense layers and dropouts between the nine trunks and the softmax, in order."""
-    network = jigsaw.build(backbone, 64, 100)
+    network = context_free.build(backbone, 64, 100)
     found = [
         layer.units if isinstance(layer, keras.layers.Dense) else "dropout"
         for layer in network.layers
@@ -105,7 +107,7 @@ def test_heads_are_those_of_the_reference(backbone):
 
 
 def test_one_trunk_of_the_published_size_serves_all_tiles():
-    network = jigsaw.build("resnet50", 64, 100)
+    network = context_free.build("resnet50", 64, 100)
     trunk = network.get_layer("trunk")
     count = sum(np.prod(variable.shape) for variable in network.trainable_variables)
     of_trunk = sum(np.prod(variable.shape) for variable in trunk.trainable_variables)
@@ -128,7 +130,7 @@ def test_output_is_a_distribution_that_depends_on_the_order(network, tiles):
 
 
 def test_full_features_are_the_units_before_the_softmax_over_centred_tiles(network, saved):
-    encoder = encoders.load(saved)
+    encoder = loading.load(saved)
     assert (encoder.size, encoder.dimension, encoder.record["mode"]) == (SIZE, 1024, "full")
     images = pictures(5)
     features = encoder.extract(images, batch_size=2)
@@ -143,11 +145,11 @@ def test_full_features_are_the_units_before_the_softmax_over_centred_tiles(netwo
 
 
 def test_single_features_are_the_average_of_the_trunk_over_the_picture(network, saved):
-    encoder = encoders.of_jigsaw(saved, "single")
+    encoder = loading.of_jigsaw(saved, "single")
     images = pictures(3)
     values = images.reshape(3, -1).astype(float)
     whole = (values - values.mean(1, keepdims=True)) / values.std(1, keepdims=True)
-    trunk = jigsaw.BACKBONES["small"][0](SIZE)
+    trunk = context_free.BACKBONES["small"][0](SIZE)
     trunk.set_weights(network.get_layer("trunk").get_weights())
     expected = run(trunk, whole.reshape(3, SIZE, SIZE, 3)).mean(axis=(1, 2))
     np.testing.assert_allclose(encoder.extract(images), expected, rtol=1e-3, atol=1e-4)
@@ -156,29 +158,29 @@ def test_single_features_are_the_average_of_the_trunk_over_the_picture(network, 
 
 def test_a_constant_picture_has_finite_features(saved):
     white = np.full((1, SIZE, SIZE, 3), 255, np.uint8)
-    for mode in jigsaw.MODES:
-        assert np.isfinite(encoders.of_jigsaw(saved, mode).extract(white)).all()
+    for mode in context_free.MODES:
+        assert np.isfinite(loading.of_jigsaw(saved, mode).extract(white)).all()
 
 
-@pytest.mark.parametrize("mode", jigsaw.MODES)
+@pytest.mark.parametrize("mode", context_free.MODES)
 def test_a_record_makes_the_same_encoder_again(saved, mode):
-    encoder = encoders.of_jigsaw(saved, mode)
+    encoder = loading.of_jigsaw(saved, mode)
     record = json.loads(json.dumps(encoder.record))
     assert (record["file"], record["mode"]) == (str(saved.resolve()), mode)
-    again = encoders.from_record(record)
+    again = loading.from_record(record)
     assert again.record == encoder.record
     np.testing.assert_array_equal(again.extract(pictures(2)), encoder.extract(pictures(2)))
 
 
 def test_a_record_refuses_another_file_under_the_same_name(network, saved, tmp_path):
     path = shutil.copy(saved, tmp_path / "model.keras")
-    record = encoders.load(path).record
-    jigsaw.save(path, network, RECORD | {"epoch": 7})
+    record = loading.load(path).record
+    context_free.save(path, network, RECORD | {"epoch": 7})
     with pytest.raises(CaptioningError, match="has changed"):
-        encoders.from_record(record)
+        loading.from_record(record)
     path.unlink()
     with pytest.raises(CaptioningError, match="is gone"):
-        encoders.from_record(record)
+        loading.from_record(record)
 
 
 def test_a_network_that_is_not_finite_is_no_encoder(network, tmp_path):
@@ -187,14 +189,14 @@ def test_a_network_that_is_not_finite_is_no_encoder(network, tmp_path):
     layer = broken.get_layer("feature")
     kernel, bias = layer.get_weights()
     layer.set_weights([kernel, bias * np.nan])
-    path = jigsaw.save(tmp_path / "model.keras", broken, RECORD)
+    path = context_free.save(tmp_path / "model.keras", broken, RECORD)
     with pytest.raises(CaptioningError, match=r"model\.keras, found .* in feature/bias;"):
-        encoders.of_jigsaw(path)
+        loading.of_jigsaw(path)
 
 
 def test_bfloat16_features_are_near(saved):
-    exact = encoders.load(saved).extract(pictures(4))
-    near = encoders.load(saved, precision="bfloat16").extract(pictures(4))
+    exact = loading.load(saved).extract(pictures(4))
+    near = loading.load(saved, precision="bfloat16").extract(pictures(4))
     assert near.dtype == np.float32
     assert np.linalg.norm(near - exact) < 0.03 * np.linalg.norm(exact)
 
@@ -225,7 +227,7 @@ def test_nothing_in_a_file_is_run(saved, tmp_path, tiles):
     hostile = {"module": "builtins", "class_name": "exec", "config": {}, "registered_name": "exec"}
     path = rewritten(saved, tmp_path / "m.keras", config_json=json.dumps(hostile).encode())
     np.testing.assert_array_equal(
-        run(jigsaw.load(path)[0], tiles), run(jigsaw.load(saved)[0], tiles)
+        run(context_free.load(path)[0], tiles), run(context_free.load(saved)[0], tiles)
     )
 
 
@@ -234,7 +236,7 @@ def test_foreign_and_damaged_files_are_refused(saved, tmp_path):
 
     def refused(match):
         with pytest.raises(CaptioningError, match=match) as caught:
-            encoders.load(path)
+            loading.load(path)
         assert "\n" not in str(caught.value)
 
     refused("neither")
@@ -262,9 +264,9 @@ def test_foreign_and_damaged_files_are_refused(saved, tmp_path):
 
 def test_preprocessing_of_other_encoders_is_refused(saved):
     with pytest.raises(CaptioningError, match="leave --preprocessing out"):
-        encoders.load(saved, "imagenet")
+        loading.load(saved, "imagenet")
     with pytest.raises(CaptioningError, match="leave --crops out"):
-        encoders.load(saved, crops=10)
+        loading.load(saved, crops=10)
 
 
 @pytest.fixture
@@ -275,7 +277,7 @@ def toy(monkeypatch):
         x = keras.layers.Dropout(0.5, dtype=dtype)(keras.layers.Flatten(dtype=dtype)(tiles))
         return keras.layers.Dense(8, "relu", dtype=dtype, name="feature")(x)
 
-    monkeypatch.setitem(jigsaw.BACKBONES, "small", (one_convolution, head))
+    monkeypatch.setitem(context_free.BACKBONES, "small", (one_convolution, head))
 
 
 class Interrupted(DataGenerator):
@@ -304,14 +306,14 @@ def train(folder, fails=None, resume=False, **changes):
         for split in ("train", "val", "test")
     }
     data["train"].fails = fails
-    return jigsaw.train(data, settings, RECORD, folder, resume)
+    return context_free.train(data, settings, RECORD, folder, resume)
 
 
 def trained(folder: Path) -> list[np.ndarray]:
     """All that a run leaves: weights, optimiser, states of random generators, best network."""
     with np.load(folder / training.STATE) as state:
         arrays = [state[f"variable_{i}"] for i in range(len(state.files) - 1)]
-    return arrays + jigsaw.load(folder / jigsaw.MODEL)[0].get_weights()
+    return arrays + context_free.load(folder / context_free.MODEL)[0].get_weights()
 
 
 @pytest.mark.usefixtures("every_epoch_written")
@@ -337,7 +339,7 @@ def test_an_interrupted_run_ends_with_the_weights_of_an_uninterrupted_one(
 
 
 def history(folder: Path) -> dict[str, list[float]]:
-    with open(folder / jigsaw.HISTORY, "rb") as file:
+    with open(folder / context_free.HISTORY, "rb") as file:
         return pickle.load(file)
 
 
@@ -353,7 +355,7 @@ def test_the_learning_rate_rises_in_the_first_epoch_and_falls_along_the_cosine(t
 
     model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
     model.compile(keras.optimizers.SGD(0.8), "mse")
-    warm_up = jigsaw.WarmUp(0.8)
+    warm_up = context_free.WarmUp(0.8)
     model.fit(np.zeros((8, 1)), np.zeros(8), 2, epochs=2, callbacks=[warm_up, Spy()], verbose=0)
     np.testing.assert_allclose(rates, [0.2, 0.4, 0.6, 0.8, 0.8, 0.8, 0.8, 0.8], rtol=1e-6)
 
@@ -367,7 +369,7 @@ def test_what_training_leaves_behind(toy, tmp_path, capsys):
         rows = list(csv.DictReader(file))
     columns = history(tmp_path)
     assert [float(row["val_accuracy"]) for row in rows] == columns["val_accuracy"]
-    network, record = jigsaw.load(tmp_path / "model.keras")
+    network, record = context_free.load(tmp_path / "model.keras")
     assert record["val_loss"] == min(columns["val_loss"])
     assert record["epoch"] == 1 + int(np.argmin(columns["val_loss"]))
     with open(tmp_path / "test_accuracy.pkl", "rb") as file:
@@ -383,7 +385,7 @@ def test_what_training_leaves_behind(toy, tmp_path, capsys):
 def test_no_epochs_save_the_network_as_it_starts(toy, tmp_path):
     written = train(tmp_path, epochs=0)
     assert {path.name for path in written} == {"model.keras", "test_accuracy.pkl"}
-    assert jigsaw.load(tmp_path / "model.keras")[1]["epoch"] == 0
+    assert context_free.load(tmp_path / "model.keras")[1]["epoch"] == 0
 
 
 @pytest.mark.parametrize("name", SCRIPTS)

@@ -15,9 +15,13 @@ import numpy as np
 import pytest
 from test_pickles import named_by_numpy_1
 
-from captioning import artifacts, captioner, console, dataset, encoders, images, stages, text
-from captioning.errors import CaptioningError
-from captioning.ids import image_id
+from captioning.data import dataset, images, text
+from captioning.data.ids import image_id
+from captioning.decoders import captioner
+from captioning.encoders import loading
+from captioning.pipeline import artifacts, stages
+from captioning.runtime import console
+from captioning.runtime.errors import CaptioningError
 
 MODEL = "model-ep001-loss4.000-val_loss3.900.h5"
 DIMENSION, LENGTH = 2048, 9
@@ -112,7 +116,7 @@ def published(keras_2, tokenizer_2021, tmp_path_factory):
     descriptions = [f"{key} {caption}" for key, group in captions.items() for caption in group]
     (workdir / "descriptions.txt").write_text("\n".join(descriptions))
 
-    encoder = encoders.load("random")
+    encoder = loading.load("random")
     paths = images.list_files(pictures)
     pixels = np.stack([images.load_array(path, encoder.size) for path in paths])
     rows = encoder.extract(pixels)
@@ -234,7 +238,7 @@ def test_a_captioner_of_other_features_is_refused_before_any_download(
     data, workdir, _, tokenizer = published
     vgg = reference_network(keras_2, 4096, vocabulary=len(tokenizer.word_index) + 1)
     path = saved(vgg, tmp_path / "vgg.h5")
-    monkeypatch.setattr(encoders, "load", pytest.fail)
+    monkeypatch.setattr(loading, "load", pytest.fail)
     with pytest.raises(CaptioningError, match="takes features of 4096 numbers, these have 2048"):
         stages.caption(
             [data / "Flicker8k_Dataset"], workdir, model=path, tokenizer_file=None,

@@ -6,7 +6,7 @@ import itertools
 import numpy as np
 import pytest
 
-from captioning.errors import CaptioningError
+from captioning.runtime.errors import CaptioningError
 from jigsaw.hamming_set import maximal_hamming
 
 PROMISED = (

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 from keras import ops
 
-from captioning import methods, networks, view_batches, yardsticks
+from captioning.encoders import residual
+from captioning.pretraining import methods, view_batches
+from captioning.scores import probes
 
 
 def direct_nt_xent(z: np.ndarray, temperature: float) -> np.ndarray:
@@ -59,7 +61,7 @@ def test_word_loss_is_the_cross_entropy_with_the_shares_of_the_words():
     captions = [["red dog", "dog runs"], ["blue sky", "nothing known"]]
     shares = view_batches.word_shares(captions, ["dog", "red", "blue"])
     np.testing.assert_allclose(shares, [[2 / 3, 1 / 3, 0], [0, 0, 1]], rtol=1e-6)
-    model = methods.ImageText(networks.resnet18(32), "imagenet", 0.2, 3, 10, contrastive_weight=0.5)
+    model = methods.ImageText(residual.resnet18(32), "imagenet", 0.2, 3, 10, contrastive_weight=0.5)
     scores = np.array([[1.0, 2.0, 3.0], [0.5, 0.0, -1.0]])
     same = np.eye(2, 4, dtype="float32")
     loss, reported = model.objective(
@@ -78,6 +80,6 @@ def test_deviation_and_rank_tell_learning_from_collapse():
     collapsed = 1 + 1e-4 * spread
     assert float(methods.deviation(spread)) == pytest.approx(1, abs=0.02)
     assert float(methods.deviation(collapsed)) < 0.01
-    assert yardsticks.effective_rank(spread) == pytest.approx(16, abs=0.1)
+    assert probes.effective_rank(spread) == pytest.approx(16, abs=0.1)
     line = spread[:, :1] * np.arange(1, 17)
-    assert yardsticks.effective_rank(line) == pytest.approx(1, abs=0.01)
+    assert probes.effective_rank(line) == pytest.approx(1, abs=0.01)

@@ -5,7 +5,8 @@ import random
 import pytest
 from nltk.translate.bleu_score import corpus_bleu
 
-from captioning import metrics, text
+from captioning.data import text
+from captioning.scores import metrics
 
 REFERENCES = {
     "a": ["black dog runs across the green grass", "dog is running on grass"],
@@ -41,7 +42,7 @@ def test_perfect_captions_score_one():
 
 
 def one_human_against_the_others(folder, split):
-    from captioning import dataset
+    from captioning.data import dataset
 
     source = dataset.Dataset(folder)
     described, _ = text.clean_all(source.captions)

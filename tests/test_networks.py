@@ -4,13 +4,13 @@ import keras
 import numpy as np
 import pytest
 
-from captioning import networks
+from captioning.encoders import residual
 
 
 @pytest.fixture(scope="module")
 def trunk() -> keras.Model:
     """An unfolded ResNet-50 at 64×64 with random batch statistics."""
-    trunk = networks.resnet50(64)
+    trunk = residual.resnet50(64)
     generator = np.random.default_rng(0)
     for layer in trunk.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
@@ -31,20 +31,20 @@ def test_resnet50_has_the_published_number_of_parameters(trunk):
 
 
 def test_folding_changes_nothing(trunk, inputs):
-    folded = networks.resnet50(64, folded=True)
-    networks.fold(networks.parameters(trunk), folded)
+    folded = residual.resnet50(64, folded=True)
+    residual.fold(residual.parameters(trunk), folded)
     assert not any(isinstance(layer, keras.layers.BatchNormalization) for layer in folded.layers)
     expected = np.asarray(trunk(inputs, training=False))
     np.testing.assert_allclose(folded(inputs), expected, atol=1e-5 * expected.std(), rtol=1e-4)
 
 
 def test_parameters_have_the_announced_shapes(trunk):
-    shapes = networks.parameter_shapes("resnet50")
-    assert shapes == {name: value.shape for name, value in networks.parameters(trunk).items()}
+    shapes = residual.parameter_shapes("resnet50")
+    assert shapes == {name: value.shape for name, value in residual.parameters(trunk).items()}
 
 
 def test_projections_are_made_first(trunk):
-    names = [layer.name for layer in networks.convolutions(trunk)]
+    names = [layer.name for layer in residual.convolutions(trunk)]
     assert len(names) == 53
     assert names[:6] == [
         "conv1",
@@ -57,7 +57,7 @@ def test_projections_are_made_first(trunk):
 
 
 def test_bfloat16_trunk_averages_in_float32(inputs):
-    trunk = networks.resnet50(64, folded=True, dtype="bfloat16")
+    trunk = residual.resnet50(64, folded=True, dtype="bfloat16")
     assert keras.backend.standardize_dtype(trunk(inputs).dtype) == "float32"
 
 
@@ -70,17 +70,17 @@ def test_basic_block_is_pytorch_s(stride):
         pixels = keras.Input((size, size, 4))
         filters = 4 * stride
         block = keras.Model(
-            pixels, networks.basic_block(networks.ConvNorm(), pixels, "b", filters, stride)
+            pixels, residual.basic_block(residual.ConvNorm(), pixels, "b", filters, stride)
         )
         for variable in block.variables:
             variable.assign(generator.uniform(0.1, 0.9, variable.shape))
-        values = {name: torch.from_numpy(v) for name, v in networks.parameters(block).items()}
+        values = {name: torch.from_numpy(v) for name, v in residual.parameters(block).items()}
 
         def conv_norm(x, name, stride=1, values=values):
             kernel = values[f"{name}/kernel"].permute(3, 2, 0, 1)
             x = torch.nn.functional.conv2d(x, kernel, None, stride, kernel.shape[-1] // 2)
             kinds = ("moving_mean", "moving_variance", "gamma", "beta")
-            norm = (values[f"{networks.norm_name(name)}/{kind}"] for kind in kinds)
+            norm = (values[f"{residual.norm_name(name)}/{kind}"] for kind in kinds)
             return torch.nn.functional.batch_norm(x, *norm, eps=1e-5)
 
         x = generator.standard_normal((2, size, size, 4), np.float32)

@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 from conftest import REPOSITORY
 
-from captioning import optimizers
+from captioning.runtime import optimizers
 
 WORDS = [1, 3, 1, 1]  # of five words 1 is read three times, others never
 

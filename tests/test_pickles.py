@@ -16,8 +16,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from captioning import pickles
-from captioning.errors import CaptioningError
+from captioning.formats import pickles
+from captioning.runtime.errors import CaptioningError
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", 200))
 PROTOCOLS = range(pickle.HIGHEST_PROTOCOL + 1)
@@ -28,7 +28,7 @@ TOKENIZER_MODULES = [
     "tf_keras.src.preprocessing.text",
     "keras.src.legacy.preprocessing.text",
     "tensorflow.python.keras.preprocessing.text",
-    "captioning.tokenizer",
+    "captioning.data.tokenizer",
 ]
 ALARMING = re.compile(
     r"os\.(system|exec|posix_spawn|fork)|subprocess|exec|compile|socket|ctypes|pickle"
@@ -235,13 +235,13 @@ def renamed(value, kind: type, module: str, protocol: int) -> bytes:
 
 
 def test_our_tokenizer_comes_back_as_its_state(tmp_path):
-    from captioning.tokenizer import Tokenizer
+    from captioning.data.tokenizer import Tokenizer
 
     tokenizer = Tokenizer()
     tokenizer.fit_on_texts(["startseq a dog endseq"])
     pickles.dump(tmp_path / "tokenizer.pkl", tokenizer)
     read = pickles.load(tmp_path / "tokenizer.pkl")
-    assert (read.module, read.name) == ("captioning.tokenizer", "Tokenizer")
+    assert (read.module, read.name) == ("captioning.data.tokenizer", "Tokenizer")
     assert_same(read.state, vars(tokenizer))
 
 

@@ -9,8 +9,10 @@ from sklearn.metrics import average_precision_score
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import StandardScaler
 
-from captioning import artifacts, metrics, probe, yardsticks
-from captioning.errors import CaptioningError
+from captioning.evaluation import probe
+from captioning.pipeline import artifacts
+from captioning.runtime.errors import CaptioningError
+from captioning.scores import metrics, probes
 
 KINDS = ["dog grass", "boat water", "child swing", "red car street", "snow mountain"]
 TRAIN, DEV = 400, 100
@@ -38,16 +40,16 @@ def vague():
 
 
 def test_features_that_tell_the_words_score_near_one():
-    figures = yardsticks.scores(*TELLING, CAPTIONS["train"], CAPTIONS["dev"])
+    figures = probes.scores(*TELLING, CAPTIONS["train"], CAPTIONS["dev"])
     assert figures.keys() == probe.COLUMNS.keys()
     assert figures["dimension"] == len(KINDS)
     assert min(figures[key] for key in ("recall", "neighbours", "linear")) > 0.99
 
 
 def test_features_that_tell_nothing_score_near_chance():
-    telling = yardsticks.scores(*TELLING, CAPTIONS["train"], CAPTIONS["dev"])
-    figures = yardsticks.scores(*NOISE, CAPTIONS["train"], CAPTIONS["dev"])
-    chance = yardsticks.chance(CAPTIONS["train"], CAPTIONS["dev"])
+    telling = probes.scores(*TELLING, CAPTIONS["train"], CAPTIONS["dev"])
+    figures = probes.scores(*NOISE, CAPTIONS["train"], CAPTIONS["dev"])
+    chance = probes.chance(CAPTIONS["train"], CAPTIONS["dev"])
     for key in ("recall", "neighbours", "linear"):
         assert figures[key] == pytest.approx(chance[key], abs=0.1), key
     for key in ("bleu4", "cider"):
@@ -63,13 +65,13 @@ def test_the_vote_is_scikit_learns(vague):
         n_neighbors=50,
         metric="cosine",
         algorithm="brute",
-        weights=lambda distance: np.exp(-distance / yardsticks.TEMPERATURE),
+        weights=lambda distance: np.exp(-distance / probes.TEMPERATURE),
     ).fit(train, train_words)
     votes = np.stack([p[:, 1] for p in voters.predict_proba(dev)], axis=1)
     expected = average_precision_score(dev_words, votes, average="macro")
-    assert yardsticks.neighbours(*vague, k=50) == pytest.approx(expected, abs=1e-3)
-    assert yardsticks.neighbours(*vague, k=TRAIN) != pytest.approx(expected, abs=1e-3)
-    assert yardsticks.neighbours(*vague, k=10 * TRAIN) == yardsticks.neighbours(*vague, k=TRAIN)
+    assert probes.neighbours(*vague, k=50) == pytest.approx(expected, abs=1e-3)
+    assert probes.neighbours(*vague, k=TRAIN) != pytest.approx(expected, abs=1e-3)
+    assert probes.neighbours(*vague, k=10 * TRAIN) == probes.neighbours(*vague, k=TRAIN)
 
 
 def test_the_linear_probe_is_scikit_learns_ridge(vague):
@@ -85,13 +87,11 @@ def test_the_linear_probe_is_scikit_learns_ridge(vague):
         answers = ridge.fit(train[teachers], centred[teachers]).predict(asked)
         return average_precision_score(words, answers, average="macro")
 
-    held_scores = [
-        precision(~held, s, train[held], train_words[held]) for s in yardsticks.STRENGTHS
-    ]
-    best = yardsticks.STRENGTHS[int(np.argmax(held_scores))]
+    held_scores = [precision(~held, s, train[held], train_words[held]) for s in probes.STRENGTHS]
+    best = probes.STRENGTHS[int(np.argmax(held_scores))]
     expected = precision(np.ones(TRAIN, bool), best, dev, dev_words)
-    assert yardsticks.linear(*vague) == pytest.approx(expected, abs=1e-3)
-    others = [precision(np.ones(TRAIN, bool), s, dev, dev_words) for s in yardsticks.STRENGTHS]
+    assert probes.linear(*vague) == pytest.approx(expected, abs=1e-3)
+    others = [precision(np.ones(TRAIN, bool), s, dev, dev_words) for s in probes.STRENGTHS]
     assert max(others) - min(others) > 0.01  # so that the choice shows
 
 
@@ -99,7 +99,7 @@ def test_features_may_be_half_precision_constant_or_zero(vague):
     train, dev, *words = vague
     train, dev = (np.pad(f, ((0, 0), (0, 2)), constant_values=((0, 0), (0, 3))) for f in vague[:2])
     train[0] = 0
-    for measure in (yardsticks.neighbours, yardsticks.linear):
+    for measure in (probes.neighbours, probes.linear):
         full = measure(train, dev, *words)
         half = measure(train.astype(np.float16), dev.astype(np.float16), *words)
         assert 0 < full < 1
@@ -109,14 +109,14 @@ def test_features_may_be_half_precision_constant_or_zero(vague):
 def test_words_of_no_dev_image_do_not_count():
     words = np.array([[True, False], [False, False], [True, False]])
     predicted = np.array([[0.9, 0.1], [0.2, 0.5], [0.8, 0.3]])
-    assert yardsticks.mean_average_precision(predicted, words) == 1
-    assert np.isnan(yardsticks.mean_average_precision(predicted, np.zeros_like(words)))
+    assert probes.mean_average_precision(predicted, words) == 1
+    assert np.isnan(probes.mean_average_precision(predicted, np.zeros_like(words)))
 
 
 def test_retrieval_scores_the_captions_of_the_images_it_is_given():
     train = [["a brown dog runs on grass", "dog on the grass"], ["boat on blue water with people"]]
     dev = [["the boat on blue water with two people in it"], ["brown dog runs on grass today"]]
-    figures = yardsticks.retrieval(np.array([1, 0]), train, dev)
+    figures = probes.retrieval(np.array([1, 0]), train, dev)
     # boat, blue, water, people; brown, dog, runs, grass of brown, dog, runs, grass, today
     assert figures["recall"] == pytest.approx(8 / 9)
     references = {"x": dev[0], "y": dev[1]}
@@ -127,20 +127,20 @@ def test_retrieval_scores_the_captions_of_the_images_it_is_given():
     bleu4 = np.mean([metrics.bleu(said, references, "standard")[3] for said in rounds])
     assert figures["cider"] == pytest.approx(cider)
     assert figures["bleu4"] == pytest.approx(bleu4)
-    assert yardsticks.retrieval(np.array([0, 1]), train, dev)["recall"] == 0
+    assert probes.retrieval(np.array([0, 1]), train, dev)["recall"] == 0
 
 
 def test_frequent_words_are_content_words_by_the_number_of_images():
     captions = [["the dog dog dog", "dog"], ["the boat"], ["the boat", ""]]
-    assert yardsticks.frequent_words(captions) == ["boat", "dog"]
-    assert yardsticks.frequent_words(captions, 1) == ["boat"]
-    assert yardsticks.holds(captions, ["boat", "dog"]).tolist() == [
+    assert probes.frequent_words(captions) == ["boat", "dog"]
+    assert probes.frequent_words(captions, 1) == ["boat"]
+    assert probes.holds(captions, ["boat", "dog"]).tolist() == [
         [False, True],
         [True, False],
         [True, False],
     ]
     with pytest.raises(CaptioningError, match="expected English words"):
-        yardsticks.frequent_words([["the of"], [""]])
+        probes.frequent_words([["the of"], [""]])
 
 
 def run(monkeypatch, *arguments):
@@ -150,7 +150,7 @@ def run(monkeypatch, *arguments):
 
 def test_the_table_has_a_row_for_chance_and_for_each_argument(tiny, monkeypatch, capsys):
     """On coloured squares whose captions tell the colour; test pictures are not read."""
-    monkeypatch.setattr(yardsticks, "STRENGTHS", (1,))  # 3072 pixels take a while for each
+    monkeypatch.setattr(probes, "STRENGTHS", (1,))  # 3072 pixels take a while for each
     draw = np.random.default_rng(0)
     names = sorted(path.stem for path in (tiny / "Flicker8k_Dataset").iterdir())
     noise = {name: draw.normal(size=(1, 6)).astype(np.float32) for name in names}

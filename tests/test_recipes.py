@@ -8,10 +8,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from captioning import artifacts, captioner, recipes, text, training
-from captioning.captioner import load
-from captioning.errors import CaptioningError
-from captioning.tokenizer import Tokenizer
+from captioning.data import text
+from captioning.data.tokenizer import Tokenizer
+from captioning.decoders import captioner
+from captioning.decoders.captioner import load
+from captioning.objectives import recipes
+from captioning.pipeline import artifacts
+from captioning.runtime import training
+from captioning.runtime.errors import CaptioningError
 
 WORDS = ["dog", "cat", "runs", "sits", "on", "the", "grass", "snow", "red", "blue"]
 

@@ -2,8 +2,9 @@
 
 import pytest
 
-from captioning import files, results
-from captioning.errors import CaptioningError
+from captioning.evaluation import results
+from captioning.runtime import files
+from captioning.runtime.errors import CaptioningError
 
 SCORES = {"reference": [0.5, 0.4, 0.3, 0.2], "standard": [0.4, 0.3, 0.2, 0.1234]}
 

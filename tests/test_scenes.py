@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
-from captioning import drawing, scenes
-from captioning.errors import CaptioningError
-from captioning.scenes import Scene
+from captioning.demo import drawing, scenes
+from captioning.demo.scenes import Scene
+from captioning.runtime.errors import CaptioningError
 
 SPLITS = ("train", "dev", "test")
 

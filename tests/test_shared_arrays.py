@@ -12,9 +12,9 @@ from multiprocessing.shared_memory import SharedMemory
 import numpy as np
 import pytest
 
-from captioning import shared_arrays
-from captioning.errors import CaptioningError
-from captioning.shared_arrays import Fillers
+from captioning.runtime import shared_arrays
+from captioning.runtime.errors import CaptioningError
+from captioning.runtime.shared_arrays import Fillers
 
 SHAPE = (3, 5)
 
@@ -105,7 +105,7 @@ def test_nothing_outlives_a_killed_main_process_and_nothing_is_said_of_it(tmp_pa
     (tmp_path / "script.py").write_text(
         "import os, signal\n"
         "import numpy as np\n"
-        "from captioning.shared_arrays import Fillers\n"
+        "from captioning.runtime.shared_arrays import Fillers\n"
         "from tests.test_shared_arrays import SHAPE, multiply\n"
         "if __name__ == '__main__':\n"
         "    fillers = Fillers(multiply, 1, SHAPE, np.int64)\n"

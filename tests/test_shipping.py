@@ -8,8 +8,10 @@ import pytest
 import sklearn.datasets
 from conftest import tiny_dataset
 
-from captioning import artifacts, files, shipping, trunks
-from captioning.errors import CaptioningError
+from captioning.encoders import backbones
+from captioning.pipeline import artifacts, shipping
+from captioning.runtime import files
+from captioning.runtime.errors import CaptioningError
 
 
 @pytest.fixture(scope="module")
@@ -17,7 +19,7 @@ def trained(tmp_path_factory, script):
     """A work folder whose captioner was trained on the features of an encoder in a file."""
     workdir = tmp_path_factory.mktemp("trained")
     tiny = tiny_dataset(workdir / "tiny")
-    trunks.save(workdir / "made/encoder.weights.h5", trunks.untrained("small", 48), {})
+    backbones.save(workdir / "made/encoder.weights.h5", backbones.untrained("small", 48), {})
     how = ("--dataset", tiny, "--workdir", workdir)
     encoder = ("--encoder", "made/encoder.weights.h5", "--crops", 10)
     script("1_data_preprocessor.py", *how, *encoder, cwd=workdir)

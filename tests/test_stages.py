@@ -7,8 +7,11 @@ import shutil
 import numpy as np
 import pytest
 
-from captioning import artifacts, captioner, dataset, files, stages, text
-from captioning.errors import CaptioningError
+from captioning.data import dataset, text
+from captioning.decoders import captioner
+from captioning.pipeline import artifacts, stages
+from captioning.runtime import files
+from captioning.runtime.errors import CaptioningError
 
 WORDS = {"red": "red square", "green": "green grass", "blue": "blue sky"}
 IDS = [f"{i:02d}_{list(WORDS)[i % 3]}" for i in range(12)]

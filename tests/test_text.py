@@ -5,7 +5,7 @@ import unicodedata
 
 import pytest
 
-from captioning import dataset, text
+from captioning.data import dataset, text
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from captioning import files, hdf5, images, packing
-from captioning.errors import CaptioningError
+from captioning.data import hdf5, images, packing
+from captioning.runtime import files
+from captioning.runtime.errors import CaptioningError
 
 SCRIPT = "jigsaw/to_hdf5.py"
 REPOSITORY = Path(packing.__file__).resolve().parents[1]
@@ -287,7 +288,7 @@ DRIVER = """
 import os, signal, sys, time
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-from captioning import hdf5, packing
+from captioning.data import hdf5, packing
 folder, output, stop = Path(sys.argv[2]), Path(sys.argv[3]), sys.argv[4]
 die = lambda: os.kill(os.getpid(), signal.SIGKILL)
 packing.SAVE_EVERY = 0.02

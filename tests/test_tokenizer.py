@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from captioning import artifacts, dataset, text
-from captioning.errors import CaptioningError
-from captioning.tokenizer import Tokenizer
+from captioning.data import dataset, text
+from captioning.data.tokenizer import Tokenizer
+from captioning.pipeline import artifacts
+from captioning.runtime.errors import CaptioningError
 
 ATTRIBUTES = ("word_counts", "word_docs", "index_docs", "word_index", "index_word")
 TEXTS = ["startseq dog runs endseq", "startseq the Dog, sees the cat endseq", "", "cat\tcat"]

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from captioning import training
-from captioning.errors import CaptioningError
+from captioning.runtime import training
+from captioning.runtime.errors import CaptioningError
 
 
 class Line(keras.utils.PyDataset):

@@ -11,13 +11,17 @@ import pytest
 import toys
 from hostile import torch_file
 
-from captioning import artifacts, captioner, checkpoints, encoders, images, networks, trunks
-from captioning.errors import CaptioningError
+from captioning.data import images
+from captioning.decoders import captioner
+from captioning.encoders import backbones, loading, residual
+from captioning.formats import checkpoints
+from captioning.pipeline import artifacts
+from captioning.runtime.errors import CaptioningError
 from tests.conftest import REPOSITORY
 
 
 def hostile(untrained, folder, change):
-    """An encoder's file with something changed behind `trunks.save`'s back."""
+    """An encoder's file with something changed behind `backbones.save`'s back."""
     path = shutil.copy(untrained, folder / "encoder.weights.h5")
     with h5py.File(path, "r+") as file:
         change(file)
@@ -58,7 +62,7 @@ def not_finite(file):
 )
 def test_a_hostile_encoder_is_refused(change, untrained, tmp_path):
     with pytest.raises(CaptioningError, match=r"encoder\.weights\.h5"):
-        encoders.load(hostile(untrained, tmp_path, change))
+        loading.load(hostile(untrained, tmp_path, change))
 
 
 def test_a_damaged_part_is_refused(untrained, tmp_path):
@@ -74,22 +78,22 @@ def test_a_damaged_part_is_refused(untrained, tmp_path):
     data[where[0] : where[0] + 4] = b"\xff" * 4
     path.write_bytes(data)
     with pytest.raises(CaptioningError, match=r"encoder\.weights\.h5 is not a whole HDF5 file"):
-        encoders.load(path)
+        loading.load(path)
 
 
 def test_half_a_file_is_refused(untrained, tmp_path):
     path = hostile(untrained, tmp_path, lambda file: None)
     path.write_bytes(path.read_bytes()[:100_000])
     with pytest.raises(CaptioningError, match=r"encoder\.weights\.h5"):
-        encoders.load(path)
+        loading.load(path)
 
 
 def test_a_trunk_that_could_not_be_read_is_not_written(untrained, tmp_path):
-    trunk, path = trunks.read(untrained), tmp_path / "encoder.weights.h5"
+    trunk, path = backbones.read(untrained), tmp_path / "encoder.weights.h5"
     for name, bad in (("conv1/kernel", 7e4), ("bn1/gamma", np.inf)):  # 16 bits reach to 65,504
         values = trunk.values | {name: np.full_like(trunk.values[name], bad)}
         with pytest.raises(CaptioningError, match=f"that are not .* in {name};"):
-            trunks.save(path, dataclasses.replace(trunk, values=values), {})
+            backbones.save(path, dataclasses.replace(trunk, values=values), {})
         assert not path.exists()
 
 
@@ -106,7 +110,7 @@ def tiny_resnet50():
 def values(tiny_resnet50) -> dict[str, np.ndarray]:
     """Random weights under our names."""
     random = np.random.default_rng(0)
-    shapes = networks.parameter_shapes("resnet50")
+    shapes = residual.parameter_shapes("resnet50")
     return {name: random.random(shape, np.float32) for name, shape in shapes.items()}
 
 
@@ -295,7 +299,7 @@ def write(tmp_path):
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_the_trunk_is_found_in_every_layout(layout, state, values, write, capsys):
     make, said = LAYOUTS[layout]
-    trunk = trunks.read(write("a.pth", make(state)))
+    trunk = backbones.read(write("a.pth", make(state)))
     assert trunk.values.keys() == values.keys()
     for name, array in values.items():
         np.testing.assert_array_equal(trunk.values[name], array)
@@ -328,23 +332,23 @@ def test_the_user_chooses_where_no_name_tells(state, values, write, capsys):
         CaptioningError,
         match=r"--prefix of 1_data_preprocessor.py: 'view1\.encoder\.', 'view2\.encoder\.'$",
     ):
-        trunks.read(path)
+        backbones.read(path)
     for prefix in ("view1.encoder", "view1.encoder."):
-        trunk = trunks.read(path, prefix)
+        trunk = backbones.read(path, prefix)
         assert trunk.prefix == "view1.encoder."
         np.testing.assert_array_equal(trunk.values["bn1/beta"], values["bn1/beta"])
-    trunk = trunks.read(path, "view2.encoder")
+    trunk = backbones.read(path, "view2.encoder")
     np.testing.assert_array_equal(trunk.values["bn1/beta"], values["bn1/beta"] + 1)
     assert "takes the encoder 'view2.encoder.' and not 'view1" in capsys.readouterr().err
     for wrong in ("view2", "", "encoder"):
         with pytest.raises(CaptioningError, match=r"one of 'view1\.encoder\.', 'view2.* --prefix$"):
-            trunks.read(path, wrong)
+            backbones.read(path, wrong)
 
 
 def test_a_prefix_that_is_taken_anyway_decides_nothing(state, write):
     path = write("a.pth", under("encoder_q.", state) | under("encoder_k.", averaged(state)))
-    assert trunks.read(path, "encoder_q").prefix is None
-    assert trunks.read(path, "encoder_k").prefix == "encoder_k."
+    assert backbones.read(path, "encoder_q").prefix is None
+    assert backbones.read(path, "encoder_k").prefix == "encoder_k."
 
 
 @pytest.mark.parametrize("prefix", ["", "module.", "backbone."])
@@ -357,10 +361,10 @@ def test_what_is_behind_the_prefix_must_be_the_trunk(prefix, stranger, state, wr
     unknown = prefix + stranger
     if prefix:
         with pytest.raises(CaptioningError, match=f"found unknown {unknown};"):
-            trunks.read(path)
+            backbones.read(path)
     else:  # everything is behind it
         with pytest.raises(CaptioningError, match=f"found unknown {unknown}, other.projector"):
-            trunks.read(path)
+            backbones.read(path)
 
 
 def test_all_faults_of_a_trunk_are_listed(state, write):
@@ -373,13 +377,13 @@ def test_all_faults_of_a_trunk_are_listed(state, write):
         rf"{prefix}.bn2.running_var of shape \(3,\) instead of \(128,\);"
     )
     with pytest.raises(CaptioningError, match=faults):
-        trunks.read(write("a.pth", {"state_dict": layers}))
+        backbones.read(write("a.pth", {"state_dict": layers}))
 
 
 def test_a_checkpoint_of_another_network_is_refused(tiny_resnet50, write):
     path = write("vit.pth", {"blocks.0.attn.qkv.weight": np.zeros(3, "f4")})
     with pytest.raises(CaptioningError, match=r"one ResNet-50 .*blocks\.0\.attn\.qkv\.weight"):
-        trunks.read(path)
+        backbones.read(path)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
@@ -387,12 +391,12 @@ def test_a_trunk_that_is_not_finite_is_refused(bad, state, write):
     broken = {name: np.array(tensor) for name, tensor in state.items()}
     broken["layer2.0.conv1.weight"].flat[5] = bad
     aside = {"projector.bias": np.full(2, bad, "f4")}  # which is nobody's concern
-    trunks.read(write("a.pth", under("backbone.", state) | aside))
+    backbones.read(write("a.pth", under("backbone.", state) | aside))
     path = write("b.pth", under("backbone.", broken) | aside)
     with pytest.raises(
         CaptioningError, match=rf"numbers in {path}, .* in backbone\.layer2\.0\.conv1"
     ):
-        trunks.read(path)
+        backbones.read(path)
 
 
 def test_other_files_of_encoders_that_are_not_finite_are_refused(
@@ -402,14 +406,14 @@ def test_other_files_of_encoders_that_are_not_finite_are_refused(
     network.get_layer("bn1").set_weights([np.full(64, np.nan)] * 4)
     network.save_weights(tmp_path / "own.weights.h5")
     with pytest.raises(CaptioningError, match=r"own\.weights\.h5, .* in bn1/gamma;"):
-        trunks.read(tmp_path / "own.weights.h5")
+        backbones.read(tmp_path / "own.weights.h5")
 
     names = [f"base_model/{name}" for name in ("conv2d/kernel", "batch_normalization/gamma")]
-    monkeypatch.setattr(networks, "parameter_shapes", lambda name: {"a/kernel": (2,)})
+    monkeypatch.setattr(residual, "parameter_shapes", lambda name: {"a/kernel": (2,)})
     variables = {names[0]: np.float32([1, np.inf]), "head/kernel": np.float32([np.nan])}
     monkeypatch.setattr(checkpoints, "read", lambda path: ("tensorflow", variables))
     with pytest.raises(CaptioningError, match=f"ckpt, .* in {names[0]};"):
-        trunks.read(tmp_path / "ckpt")
+        backbones.read(tmp_path / "ckpt")
 
 
 def test_the_script_takes_the_prefix_and_records_it(
@@ -421,10 +425,10 @@ def test_the_script_takes_the_prefix_and_records_it(
     monkeypatch.setattr("sys.argv", ["1_data_preprocessor.py", *map(str, options)])
     assert runpy.run_path(REPOSITORY / "1_data_preprocessor.py")["main"]() == 0
     record = json.loads((tmp_path / "features.json").read_text())["encoder"]
-    assert record == encoders.load(path, prefix="encoder_k").record
+    assert record == loading.load(path, prefix="encoder_k").record
     features = artifacts.load_features(tmp_path)[0]
     (batch,) = images.batches(images.list_files(tiny / "Flicker8k_Dataset")[:2], 224, 2)
-    expected = encoders.from_record(record).extract(batch.pixels)
+    expected = loading.from_record(record).extract(batch.pixels)
     np.testing.assert_allclose(np.concatenate(list(features.values())), expected, rtol=1e-5)
 
 
@@ -433,17 +437,17 @@ def test_a_prefix_is_for_checkpoints_of_pytorch(tiny_resnet50, tmp_path, monkeyp
     for name in ("a.h5", "a.weights.h5", "a.keras", "model.index", "random"):
         (tmp_path / name).touch()
         with pytest.raises(CaptioningError, match="leave --prefix out"):
-            encoders.load(name if name == "random" else tmp_path / name, prefix="encoder")
+            loading.load(name if name == "random" else tmp_path / name, prefix="encoder")
 
 
 def test_encoders_of_two_prefixes_are_two_encoders(state, write, tmp_path):
     pictures = np.random.default_rng(0).integers(0, 256, (2, 224, 224, 3), np.uint8)
     path = write("a.pth", under("encoder_q.", state) | under("encoder_k.", averaged(state)))
-    usual, named, other = (encoders.load(path, prefix=p) for p in (None, "encoder_q", "encoder_k"))
+    usual, named, other = (loading.load(path, prefix=p) for p in (None, "encoder_q", "encoder_k"))
     assert named.record == usual.record
     assert usual.record.keys().isdisjoint({"prefix"})  # as in records of before there was a choice
     assert other.record == usual.record | {"prefix": "encoder_k."}
-    again = encoders.from_record(json.loads(json.dumps(other.record)))
+    again = loading.from_record(json.loads(json.dumps(other.record)))
     assert again.record == other.record
     np.testing.assert_array_equal(again.extract(pictures), other.extract(pictures))
     assert np.abs(again.extract(pictures) - usual.extract(pictures)).max() > 0
@@ -454,4 +458,4 @@ def test_encoders_of_two_prefixes_are_two_encoders(state, write, tmp_path):
         trained.check_features(usual.dimension, other.record)
     for wrong in (3, ["encoder_k."]):
         with pytest.raises(ValueError, match=r"prefix \("):
-            encoders.from_record(other.record | {"prefix": wrong})
+            loading.from_record(other.record | {"prefix": wrong})

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from captioning import view_batches, views
-from captioning.tokenizer import Tokenizer
+from captioning.data.tokenizer import Tokenizer
+from captioning.pretraining import view_batches, views
 
 
 def test_a_batch_depends_on_seed_epoch_and_index_alone(pictures):

@@ -7,7 +7,7 @@ import pytest
 from keras import ops
 from PIL import Image
 
-from captioning import views
+from captioning.pretraining import views
 
 PLAIN = views.Augmentation(area=(1, 1), aspect=(1, 1), jitter=0, gray=0, blur=0)
 

@@ -9,10 +9,10 @@ import numpy as np
 
 def tiny_trunk(size=64, pool_padding="torch", folded=False, dtype=None):
     """An encoder's trunk of two blocks: D 128."""
-    from captioning import networks
+    from captioning.encoders import residual
 
-    block = networks.basic_block
-    return networks._residual("tiny", block, (1, 1), size, pool_padding, folded, dtype)
+    block = residual.basic_block
+    return residual._residual("tiny", block, (1, 1), size, pool_padding, folded, dtype)
 
 
 @contextlib.contextmanager
@@ -20,13 +20,13 @@ def tiny_resnet50() -> Iterator[None]:
     """Puts `tiny_trunk` in the place of ResNet-50, whose checkpoints it reads then."""
     import pytest
 
-    from captioning import networks
+    from captioning.encoders import residual
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(networks.BACKBONES, "resnet50", tiny_trunk)
-        patch.setattr(networks, "resnet50", tiny_trunk)
-        fresh = functools.cache(networks.parameter_shapes.__wrapped__)
-        patch.setattr(networks, "parameter_shapes", fresh)
+        patch.setitem(residual.BACKBONES, "resnet50", tiny_trunk)
+        patch.setattr(residual, "resnet50", tiny_trunk)
+        fresh = functools.cache(residual.parameter_shapes.__wrapped__)
+        patch.setattr(residual, "parameter_shapes", fresh)
         yield
 
 

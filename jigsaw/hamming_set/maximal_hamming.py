@@ -21,8 +21,9 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the repository
 
-from captioning import console, files, text
-from captioning.errors import CaptioningError, refusing
+from captioning.data import text
+from captioning.runtime import console, files
+from captioning.runtime.errors import CaptioningError, refusing
 
 TILES = 9
 ALL = math.factorial(TILES)  # 362,880

@@ -1,0 +1,241 @@
+"""Files of captions: the published one of Flickr8k, Kaggle's, and tables that resemble them.
+
+A table is recognised by what stands in it: a column of picture names, one of captions, and
+others, which are passed over.
+"""
+
+import csv
+import dataclasses
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from captioning.data import text
+from captioning.data.ids import ImageIds, file_name, is_picture_name
+from captioning.runtime.errors import CaptioningError, printable
+
+# Which of an image's captions: name.jpg#0, and in one place of Flickr8k name.jpg.1#0.
+_NUMBER = re.compile(r"(\.\d+)?#\d+$")
+_PUBLISHED = re.compile(r"(?P<name>.*?#\d+)(?:\s+(?P<caption>.*))?$")
+_PLAIN = re.compile(r"(?P<name>[^\s,;|\"]+)\s+(?P<caption>\S.*)$")  # name.jpg A caption
+_DELIMITERS = ",;|\t"
+_NAME_WORDS = {
+    *("image", "images", "name", "file", "picture", "photo", "img", "path", "id"),
+    *("imagename", "filename", "imagefile", "imageid", "imagepath", "filepath", "imgname"),
+}
+_CAPTION_WORDS = {
+    *("caption", "captions", "description", "descriptions", "comment", "text", "sentence"),
+    *("sentences", "title", "label", "captiontext"),
+}
+_NO_CAPTION = re.compile(r"\s*(\d*|train|val|dev|test|restval)\s*$", re.IGNORECASE)
+_SAMPLE = 200  # lines that decide what a file is
+_LONGEST_QUOTE = 50  # lines within quotes; more of them were never closed
+
+
+class Captions(NamedTuple):
+    """What a caption file holds.
+
+    Attributes:
+        captions: image id → raw captions, images and captions in file order.
+        complaints: one sentence per line that could not be used.
+        image_ids: of the names in the file and of the dataset's pictures.
+    """
+
+    captions: Mapping[str, list[str]]
+    complaints: list[str]
+    image_ids: ImageIds
+
+
+def parse_captions(path: str | os.PathLike, pictures: Iterable[str | os.PathLike] = ()) -> Captions:
+    """Read a caption file.
+
+    Known are the published `name.jpg#0<TAB>caption`, and tables with a column of picture names
+    and one of captions, such as Kaggle's `image,caption`: delimited by comma, semicolon, bar or
+    tab, quoted as in RFC 4180 or not at all, with a header or without, with more columns.
+
+    Args:
+        pictures: names of the dataset's pictures, which decide about ids: see `ids.ImageIds`.
+
+    Raises:
+        CaptioningError: when the file is of no known kind, or holds no caption at all.
+    """
+    rows = list(_rows(text.read_text(path).split("\n"), path))
+    image_ids = ImageIds([*pictures, *(_NUMBER.sub("", label) for _, label, _ in rows)])
+    captions, complaints = {}, []
+    names, labels = {}, {}  # image id → file name, `name.jpg#0` → line: where first seen
+
+    def complain(sentence: str) -> None:
+        complaints.append(f"{path}, line {line}: {sentence}")
+
+    for line, label, caption in rows:
+        name = _NUMBER.sub("", label)
+        key = image_ids(name)
+        if not key or not caption:
+            complain("expected an image name and a caption; ignored")
+            continue
+        captions.setdefault(key, []).append(caption)
+        if file_name(names.setdefault(key, name)) != file_name(name):
+            first, shown = printable(names[key]), printable(name)
+            complain(f"{shown!r} has the id of {first!r}, whose captions are added to")
+        if label != name and labels.setdefault(label, line) != line:
+            complain(f"{printable(label)!r} stands on line {labels[label]} already; both are kept")
+    if not captions:
+        raise CaptioningError(
+            f"{path}: expected lines `name.jpg#0<TAB>caption` or `image,caption`, found none"
+        )
+    return Captions(captions, complaints, image_ids)
+
+
+def _rows(lines: Sequence[str], path: str | os.PathLike) -> Iterable[tuple[int, str, str]]:
+    """Line number, label and caption of each caption; a label is a name, perhaps with its #0."""
+    sample = [line for line in lines if line.strip()][:_SAMPLE]
+    if _most(_PUBLISHED.match(line.strip()) for line in sample):
+        return _matched(_PUBLISHED, lines)
+    for delimiter in _DELIMITERS:
+        table = _Table.recognise(sample, delimiter, path)
+        if table:
+            return table.rows(lines)
+    if _most(_PLAIN.match(line.strip()) for line in sample):
+        return _matched(_PLAIN, lines)
+    first = next((n for n, line in enumerate(lines, start=1) if line.strip()), 1)
+    raise CaptioningError(
+        f"{path}, line {first}: expected `name.jpg#0<TAB>caption`, or a table with a column of "
+        f"image names and one of captions, found {printable(lines[first - 1])!r}; write a first "
+        "line `image,caption` over these columns"
+    )
+
+
+def _most(found: Iterable[object]) -> bool:
+    found = list(map(bool, found))
+    return bool(found) and sum(found) > 0.8 * len(found)
+
+
+def _matched(pattern: re.Pattern, lines: Sequence[str]) -> Iterator[tuple[int, str, str]]:
+    for number, line in enumerate(lines, start=1):
+        if line.strip():
+            match = pattern.match(line.strip()) or _PLAIN.match(line.strip())
+            label, caption = match.group("name", "caption") if match else ("", "")
+            yield number, label.strip(), (caption or "").strip()
+
+
+@dataclasses.dataclass(frozen=True)
+class _Table:
+    """A table of captions: columns before the caption, the caption, columns behind it.
+
+    Attributes:
+        before, behind: how many columns there are; what lies between is the caption, which may
+            hold the delimiter unquoted.
+        name: the column of picture names, counted from the end where it lies behind the caption.
+        header: whether the first row names the columns.
+    """
+
+    delimiter: str
+    before: int
+    behind: int
+    name: int
+    header: bool
+
+    @classmethod
+    def recognise(
+        cls, sample: Sequence[str], delimiter: str, path: str | os.PathLike
+    ) -> "_Table | None":
+        """The table that these lines begin; None if they are no table with this delimiter.
+
+        Raises:
+            CaptioningError: if there is a column of names, but which one holds the captions is
+                not to be told.
+        """
+        rows = [fields for _, fields in _records(sample, delimiter)]
+        words = [re.sub(r"[\W_]", "", field).lower() for field in rows[0]] if rows else []
+        named = [i for i, word in enumerate(words) if word in _NAME_WORDS]
+        said = [i for i, word in enumerate(words) if word in _CAPTION_WORDS]
+        header = bool(named and said)
+        body = rows[header or len(rows) > 1 :]  # what may be a header is no witness
+        body = [fields for fields in body if len(fields) > 1]
+        if not header and not _most(len(fields) > 1 for fields in rows):
+            return None
+        width = min(map(len, [*body, *rows[:header]]), default=0)
+
+        def holds(test: Callable[[str], object], i: int) -> bool:
+            return bool(body) and _most(test(fields[i]) for fields in body)
+
+        if header:
+            before, behind = said[0], len(words) - 1 - said[0]
+            pictured = [i for i in named if i < width and holds(_is_label, i)]
+            name = (pictured or named)[0]
+            return cls(delimiter, before, behind, name - len(words) * (name > before), True)
+        places = {}  # of columns that are not the caption: whether they hold names
+        before, behind = 0, 0
+        while before + 1 < width and (holds(_is_label, before) or holds(_is_empty, before)):
+            places[before] = holds(_is_label, before)
+            before += 1
+        while before + behind + 1 < width and (
+            holds(_is_label, -1 - behind) or holds(_is_empty, -1 - behind)
+        ):
+            behind += 1
+            places[-behind] = holds(_is_label, -behind)
+        name = next((i for i, is_name in places.items() if is_name), None)
+        if name is None:
+            return None
+        header = not _is_label(rows[0][name])
+        between = rows[0][before : len(rows[0]) - behind]
+        if header and len(between) > 1:
+            raise CaptioningError(
+                f"{path}: expected one column of captions beside the image names, found "
+                f"{len(between)} ({', '.join(map(printable, between))}); call it 'caption' in the "
+                "first line"
+            )
+        return cls(delimiter, before, behind, name, header)
+
+    def rows(self, lines: Sequence[str]) -> Iterator[tuple[int, str, str]]:
+        """Line number, label and caption of each row."""
+        records = _records(lines, self.delimiter)
+        if self.header:
+            next(records)
+        for number, fields in records:
+            if len(fields) <= self.before + self.behind:
+                yield number, "", ""
+                continue
+            caption = self.delimiter.join(fields[self.before : len(fields) - self.behind])
+            yield number, fields[self.name].strip(), " ".join(caption.split())
+
+
+def _is_label(field: str) -> bool:
+    return is_picture_name(_NUMBER.sub("", field.strip()))
+
+
+def _is_empty(field: str) -> bool:
+    """Whether a field is a number, the name of a split, or nothing."""
+    return _NO_CAPTION.match(field) is not None
+
+
+def _records(lines: Sequence[str], delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    """Number of the first line, and fields, of each record that is not blank.
+
+    A field in quotes may go over several lines (RFC 4180); a quote that is never closed, or
+    closed by one of another record, belongs to its line alone.
+    """
+    place = 0
+    while place < len(lines):
+        record, used = _fields(lines[place], delimiter, strict=True), 1
+        while record is None and place + used < len(lines) and used < _LONGEST_QUOTE:
+            following = lines[place + used]
+            if _is_label(following.partition(delimiter)[0].strip('" ')):
+                break
+            used += 1
+            record = _fields("\n".join(lines[place : place + used]), delimiter, strict=True)
+        if record is None:
+            record, used = _fields(lines[place], delimiter, strict=False) or [], 1
+        if any(map(str.strip, record)) or (not record and lines[place].strip()):
+            yield place + 1, record
+        place += used
+
+
+def _fields(line: str, delimiter: str, strict: bool) -> list[str] | None:
+    """The fields of one record, or None if it is not whole."""
+    try:
+        records = list(csv.reader(line.splitlines(True), delimiter=delimiter, strict=strict))
+    except csv.Error:  # a quote left open; not strict: a field beyond any caption's length
+        return None
+    return records[0] if len(records) == 1 else None if records else []

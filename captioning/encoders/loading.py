@@ -1,0 +1,361 @@
+"""Encoders: pictures in, feature vectors out, with weights by name, from a file, or at random."""
+
+import dataclasses
+import functools
+import hashlib
+import os
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path, PureWindowsPath
+from typing import NamedTuple
+
+import keras
+import numpy as np
+from keras import ops
+
+from captioning.data import seen
+from captioning.encoders import backbones, context_free, residual, sources
+from captioning.formats import archives
+from captioning.runtime import files
+from captioning.runtime.errors import CaptioningError
+
+PRECISIONS = ("float32", "bfloat16")
+_WITH_CORNERS = 16 / 13  # side of a picture beside that of its four corners
+
+
+@dataclasses.dataclass
+class Encoder:
+    """A network with its preprocessing inside, and the record that tells how to make it again.
+
+    Attributes:
+        network: uint8 RGB (n, size, size, 3) → (n, dimension).
+        record: JSON-able; `from_record` takes it.
+        seen: the images it has been trained on, see `captioning.seen`.
+    """
+
+    network: keras.Model
+    record: dict
+    seen: np.ndarray = dataclasses.field(default_factory=lambda: seen.NONE)
+
+    @property
+    def size(self) -> int:
+        """Height and width in pixels of the pictures it takes."""
+        return self.network.input_shape[1]
+
+    @property
+    def dimension(self) -> int:
+        """Length of a feature vector."""
+        return self.network.output_shape[-1]
+
+    @property
+    def crops(self) -> int:
+        """How many crops of a picture its features are the mean of."""
+        return self.record.get("crops", 1)
+
+    def extract(self, pixels: np.ndarray, batch_size: int = 32) -> np.ndarray:
+        """Features of uint8 RGB pictures (n, size, size, 3): float32 (n, dimension).
+
+        The trunk sees at most `batch_size` crops at a time, or those of one picture.
+        """
+        features = np.empty((len(pixels), self.dimension), np.float32)
+        step = max(1, batch_size // self.crops)
+        for i in range(0, len(pixels), step):
+            features[i : i + step] = self._run(pixels[i : i + step])
+        return features
+
+    def take(self, values: Mapping[str, np.ndarray]) -> None:
+        """Other weights for the trunk of `of_trunk`, under the names of `residual.parameters`."""
+        residual.fold(values, self.network.layers[-1])
+
+    @functools.cached_property
+    def _run(self) -> Callable[[np.ndarray], np.ndarray]:
+        if keras.backend.backend() != "tensorflow":
+            return self.network.predict_on_batch
+        import tensorflow as tf
+
+        # Traced once for any number of pictures: `predict` traces again for the last, smaller batch
+        @tf.function(input_signature=[tf.TensorSpec(self.network.input_shape, tf.uint8)])
+        def run(pixels):
+            return self.network(pixels, training=False)
+
+        return lambda pixels: run(pixels).numpy()
+
+
+def load(
+    name_or_file: str | os.PathLike = sources.DEFAULT,
+    preprocessing: str | None = None,
+    precision: str = "float32",
+    seed: int = 0,
+    crops: int = 1,
+    prefix: str | None = None,
+) -> Encoder:
+    """A ResNet-50 for crops of 224×224 pixels, with 2048 features; or one pretrained here.
+
+    Args:
+        name_or_file: one of `sources.NAMES` (downloaded once), or a file: PyTorch's `.ckpt`,
+            `.pth` and `.pth.tar`, a TensorFlow checkpoint (prefix, `.index` or folder), the
+            `.weights.h5` of `contrastive/main.py` or `residual.resnet50`, the `.h5` of
+            `keras.applications.ResNet50`, or the `.keras` of `jigsaw/main.py` (see `of_jigsaw`).
+        preprocessing: a name of `sources.PREPROCESSINGS`; None is that of the source.
+        precision: one of `PRECISIONS`; bfloat16 is twice as fast where the processor has it, and
+            its features differ by less than 1 %.
+        seed: of the weights of "random".
+        crops: one of `sources.CROPS`; features are the mean over as many crops of the picture,
+            see `crops_of`, and take as many times as long.
+        prefix: which of several trunks of a PyTorch checkpoint, see `backbones.read`. The record
+            holds it where it decides, as the names of the tensors have it.
+
+    Raises:
+        CaptioningError: if the weights cannot be had, or are not exactly those of the network.
+        ValueError: if `crops` is none of `sources.CROPS`, or `prefix` no text.
+    """
+    if type(crops) is not int or crops not in sources.CROPS:
+        raise ValueError(f"crops ({crops!r:.20})")
+    if not isinstance(prefix, str | None):
+        raise ValueError(f"prefix ({prefix!r:.20})")
+    name = os.fspath(name_or_file)
+    if name.endswith(".keras"):
+        options = {"preprocessing": preprocessing, "crops": crops > 1, "prefix": prefix is not None}
+        if given := [option for option, value in options.items() if value]:
+            raise CaptioningError(
+                f"{name} is a jigsaw network, which cuts and standardises its input itself; leave "
+                f"--{given[0]} out"
+            )
+        return of_jigsaw(_existing(name), precision=precision)
+    if name == "random":
+        if prefix is not None:
+            raise CaptioningError(
+                "expected a file to choose a trunk from by its prefix, found the encoder 'random'; "
+                "leave --prefix out"
+            )
+        record = {"name": name, "file": None, "sha256": None, "seed": seed}
+        drawn = backbones.random(seed)
+        trunk, of_source, images = drawn.folded(precision), drawn.preprocessing, drawn.seen
+    else:
+        if name in sources.SOURCES:
+            path = sources.fetch(name)
+            record = {"name": name, "file": None}
+        else:
+            path = _existing(name)
+            record = {"name": path.name, "file": str(path)}
+        record["sha256"] = _digest(path)
+        read = _read(path, precision, prefix)
+        trunk, of_source, images = read.network, read.preprocessing, read.seen
+        if read.prefix is not None:
+            record["prefix"] = read.prefix
+        if name in sources.SOURCES:
+            of_source = sources.SOURCES[name].preprocessing
+    how = preprocessing or of_source
+    network = _with_preprocessing(trunk, sources.PREPROCESSINGS[how], crops)
+    record |= {"preprocessing": how, "precision": precision}
+    if crops > 1:
+        record["crops"] = crops
+    encoder = Encoder(network, record, images)
+    encoder.record.update(size=encoder.size, dimension=encoder.dimension)
+    return encoder
+
+
+def from_record(
+    record: dict, precision: str = "float32", beside: str | os.PathLike | None = None
+) -> Encoder:
+    """The encoder that a captioner was trained with, from the record it carries.
+
+    Args:
+        beside: the captioner's folder. Weights recorded by path are looked for there too, under
+            their name, so that a folder copied to another machine holds all it needs.
+
+    Raises:
+        CaptioningError: if its weights are gone, or are not those it had then.
+    """
+    name, file = record["name"], record["file"]
+    path = _recorded(file, record["sha256"], beside) if file else None
+    if name != "random" and not file:
+        path = sources.fetch(name)
+        _check_digest([path], record["sha256"])
+    if "mode" in record and path:
+        return of_jigsaw(path, record["mode"], precision)
+    details = record.get("seed", 0), record.get("crops", 1), record.get("prefix")
+    return load(path if file else name, record["preprocessing"], precision, *details)
+
+
+def _recorded(file: str, expected: str, beside: str | os.PathLike | None) -> Path:
+    """The weights where they were, or their copy beside the captioner: the SHA-256 decides."""
+    places = [Path(file)]
+    if beside is not None:  # the path may be of any system, Windows' rules read them all
+        places.append(Path(beside).resolve() / PureWindowsPath(file).name)
+    found = [place for place in places if _files(place)]
+    if not found:
+        raise CaptioningError(
+            "the encoder this model was trained with is gone: expected its weights at "
+            f"{' or '.join(map(str, places))} (SHA-256 {expected}); put them back or name a copy "
+            "with --encoder"
+        )
+    return _check_digest(found, expected)
+
+
+def _check_digest(places: list[Path], expected: str) -> Path:
+    """The first of these weights that has the SHA-256 expected."""
+    digests = {}
+    for path in places:
+        digests[path] = _digest(path)
+        if digests[path] == expected:
+            return path
+    found = " and ".join(f"{digest} at {path}" for path, digest in digests.items())
+    raise CaptioningError(
+        "the encoder this model was trained with has changed: expected weights of SHA-256 "
+        f"{expected}, found {found}; put the former ones back, name a copy of them with "
+        "--encoder, or train the model anew"
+    )
+
+
+def of_jigsaw(path: Path, mode: str = context_free.MODES[0], precision: str = "float32") -> Encoder:
+    """What a network of `jigsaw/main.py` has learned; `mode` as in `context_free.encoder`.
+
+    Raises:
+        CaptioningError: if the file is damaged, is not exactly such a network, or holds numbers
+            that are not finite.
+    """
+    network, trained = context_free.encoder(
+        path, mode, None if precision == "float32" else precision
+    )
+    arrays = {w.path: keras.ops.convert_to_numpy(w) for w in network.weights}
+    archives.check_finite(arrays, path, "train it again")
+    record = {
+        "name": f"jigsaw {trained['backbone']}",
+        "file": str(path.resolve()),
+        "sha256": _digest(path),
+        "mode": mode,
+        "preprocessing": context_free.PREPROCESSING,
+        "precision": precision,
+    }
+    encoder = Encoder(network, record, context_free.images_seen(trained))
+    encoder.record.update(size=encoder.size, dimension=encoder.dimension)
+    return encoder
+
+
+def trunk(name_or_file: str, seed: int = 0) -> backbones.Trunk:
+    """The trunk behind an encoder's name or file, to go on training it.
+
+    Raises:
+        CaptioningError: see `load`; and for what is no such trunk: "imagenet", jigsaw networks.
+    """
+    if name_or_file == "random":
+        return backbones.random(seed)
+    if name_or_file == "imagenet" or name_or_file.endswith(".keras"):
+        raise CaptioningError(
+            f"expected a trunk that can be trained on, found {name_or_file}, which is another kind "
+            "of network; name another one"
+        )
+    source = sources.SOURCES.get(name_or_file)
+    path = sources.fetch(name_or_file) if source else _existing(name_or_file)
+    read = backbones.read(path)
+    return dataclasses.replace(read, preprocessing=source.preprocessing) if source else read
+
+
+def of_trunk(trunk: backbones.Trunk, precision: str = "float32") -> Encoder:
+    """An encoder of a trunk in memory, without a record."""
+    how = sources.PREPROCESSINGS[trunk.preprocessing]
+    return Encoder(_with_preprocessing(trunk.folded(precision), how), {})
+
+
+def _with_preprocessing(
+    trunk: keras.Model, how: sources.Preprocessing, crops: int = 1
+) -> keras.Model:
+    size = trunk.input_shape[1]
+    side = round(_WITH_CORNERS * size) if crops == 10 else size
+    pixels = keras.Input((side, side, 3), dtype="uint8")
+    x = keras.layers.Rescaling(how.scale, how.shift, dtype="float32")(pixels)
+    if how.order == "BGR":
+        x = ops.flip(x, axis=-1)
+    if crops == 1:
+        return keras.Model(pixels, trunk(x))
+    views = crops_of(x, size)
+    x = trunk(ops.concatenate(views, axis=0))
+    return keras.Model(pixels, ops.mean(ops.reshape(x, (len(views), -1, x.shape[-1])), axis=0))
+
+
+def crops_of(pictures, size: int) -> list:
+    """What a network for pictures of `size` pixels is to see of pictures, and the mirror images.
+
+    Args:
+        pictures: float (n, side, side, 3).
+
+    Returns:
+        two crops (n, size, size, 3) where side is size: the whole pictures; ten where it is more:
+        these, made smaller, and their four corners as they are.
+
+    Source: ten crops as in Krizhevsky et al. 2012, with the whole picture for the middle.
+    """
+    crops, side = [pictures], pictures.shape[1]
+    if side > size:
+        crops = [ops.image.resize(pictures, (size, size), antialias=True)]
+        for rows in (slice(size), slice(side - size, side)):
+            for columns in (slice(size), slice(side - size, side)):
+                crops.append(pictures[:, rows, columns])
+    return crops + [ops.flip(crop, axis=2) for crop in crops]
+
+
+def _files(path: Path) -> list[Path]:
+    """The files behind a path: one, several where it is a TensorFlow checkpoint, none."""
+    if path.is_file() and path.suffix != ".index":
+        return [path]
+    stem = r".*" if path.is_dir() else re.escape(path.name.removesuffix(".index"))
+    folder = path if path.is_dir() else path.parent
+    part = re.compile(rf"{stem}\.(index|data-\d+-of-\d+)")
+    return sorted(file for file in folder.glob("*") if part.fullmatch(file.name))
+
+
+def _existing(name: str) -> Path:
+    path = Path(name).resolve()
+    if not _files(path):
+        raise CaptioningError(
+            f"expected an encoder's name ({', '.join(sources.NAMES)}) or a file of weights, found "
+            f"{name!r}, which is neither; check the name or path"
+        )
+    return path
+
+
+def _digest(path: Path) -> str:
+    """SHA-256 of a file; of several, that of their digests one after the other."""
+    digests = [files.sha256(file) for file in _files(path)]
+    return (
+        digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+    )
+
+
+class _Read(NamedTuple):
+    """What a file of weights gives: a network for inference, and what must be known of it."""
+
+    network: keras.Model
+    preprocessing: str
+    seen: np.ndarray
+    prefix: str | None  # the decisive one
+
+
+def _read(path: Path, precision: str, prefix: str | None) -> _Read:
+    if path.suffix == ".h5" and not path.name.endswith(".weights.h5") and prefix is None:
+        return _Read(_keras_applications(path, precision), "caffe", seen.NONE, None)
+    trunk = backbones.read(path, prefix)
+    return _Read(trunk.folded(precision), trunk.preprocessing, trunk.seen, trunk.prefix)
+
+
+def _keras_applications(path: Path, precision: str) -> keras.Model:
+    """The ResNet-50 that Keras ships: strided in the first 1×1, so not ours (float32 average)."""
+    size = sources.PREPROCESSINGS["caffe"].size
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(precision)
+    try:
+        trunk = keras.applications.ResNet50(
+            include_top=False, weights=os.fspath(path), input_shape=(size, size, 3)
+        )
+    except (ValueError, OSError, KeyError) as error:
+        raise CaptioningError(
+            f"expected the weights of keras.applications.ResNet50 without top in {path}, found "
+            f"others ({str(error).splitlines()[0]}); delete it and run again, or check the path"
+        ) from None
+    finally:
+        keras.config.set_dtype_policy(policy)
+    arrays = {w.path: keras.ops.convert_to_numpy(w) for w in trunk.weights}
+    archives.check_finite(arrays, path, "delete it and run again, or check the path")
+    average = keras.layers.GlobalAveragePooling2D(dtype="float32")(trunk.output)
+    return keras.Model(trunk.input, average)

@@ -1,0 +1,236 @@
+"""Residual networks in Keras, layer for layer and name for name those of torchvision.
+
+A trunk takes float (n, size, size, 3), already preprocessed, and returns the average-pooled
+activation (n, D). Everything is built from three pieces: `ConvNorm`, `basic_block`, `bottleneck`
+(He et al. 2015, https://arxiv.org/abs/1512.03385; the numbers of blocks are those of its table 1).
+torchvision's `layer1.0.conv1` is the layer `layer1_0_conv1` here, on all backends.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+
+import keras
+import numpy as np
+from keras import layers
+
+from captioning.runtime.errors import CaptioningError
+
+EPSILON = 1e-5  # torchvision's and Google's batch normalisation; keras.applications has 1.001e-5
+
+
+@dataclasses.dataclass(frozen=True)
+class ConvNorm:
+    """Convolution without bias, batch normalisation, ReLU: the brick of every trunk.
+
+    Attributes:
+        folded: a single convolution with a bias instead, for inference: see `fold`.
+        dtype: Keras dtype policy of the layers; None is the global one.
+    """
+
+    folded: bool = False
+    dtype: str | None = None
+
+    def __call__(self, x, name: str, filters: int, kernel: int, stride: int = 1, relu: bool = True):
+        """Apply to x (n, h, w, c); returns (n, ⌈h/stride⌉, ⌈w/stride⌉, filters) for an odd kernel.
+
+        The convolution is called `name`, its normalisation `norm_name(name)`.
+        """
+        padding = "same"
+        if stride > 1 and kernel > 1:  # "same" would pad a strided convolution on one side only
+            x = layers.ZeroPadding2D(kernel // 2, dtype=self.dtype, name=f"{name}_pad")(x)
+            padding = "valid"
+        he = keras.initializers.VarianceScaling(2.0, "fan_out")
+        x = layers.Conv2D(
+            filters,
+            kernel,
+            stride,
+            padding,
+            use_bias=self.folded,
+            kernel_initializer="zeros" if self.folded else he,  # `fold` writes over it
+            dtype=self.dtype,
+            name=name,
+        )(x)
+        if not self.folded:
+            x = layers.BatchNormalization(
+                momentum=0.9, epsilon=EPSILON, dtype=self.dtype, name=norm_name(name)
+            )(x)
+        return layers.ReLU(dtype=self.dtype, name=f"{name}_relu")(x) if relu else x
+
+    def shortcut(self, x, name: str, filters: int, stride: int):
+        """The identity where shapes allow it, else a strided 1×1 projection."""
+        if stride == 1 and x.shape[-1] == filters:
+            return x
+        return self(x, f"{name}_downsample_0", filters, 1, stride, relu=False)
+
+    def join(self, x, shortcut, name: str):
+        """ReLU of the sum of a block's two branches."""
+        x = layers.Add(dtype=self.dtype, name=f"{name}_add")([x, shortcut])
+        return layers.ReLU(dtype=self.dtype, name=f"{name}_relu")(x)
+
+
+def norm_name(convolution: str) -> str:
+    """Name of the normalisation behind a convolution: `bn1` for `conv1`, as in torchvision."""
+    if convolution.endswith("downsample_0"):
+        return convolution.removesuffix("0") + "1"
+    head, _, tail = convolution.rpartition("conv")
+    return f"{head}bn{tail}"
+
+
+def basic_block(conv: ConvNorm, x, name: str, filters: int, stride: int = 1):
+    """Two 3×3 convolutions around a shortcut: (n, h, w, c) → (n, h/stride, w/stride, filters)."""
+    shortcut = conv.shortcut(x, name, filters, stride)
+    x = conv(x, f"{name}_conv1", filters, 3, stride)
+    x = conv(x, f"{name}_conv2", filters, 3, relu=False)
+    return conv.join(x, shortcut, name)
+
+
+def bottleneck(conv: ConvNorm, x, name: str, filters: int, stride: int = 1):
+    """1×1, 3×3, 1×1 around a shortcut: (n, h, w, c) → (n, h/stride, w/stride, 4 · filters).
+
+    The stride is in the 3×3 ("v1.5"), where every published self-supervised ResNet-50 has it.
+    """
+    shortcut = conv.shortcut(x, name, 4 * filters, stride)
+    x = conv(x, f"{name}_conv1", filters, 1)
+    x = conv(x, f"{name}_conv2", filters, 3, stride)
+    x = conv(x, f"{name}_conv3", 4 * filters, 1, relu=False)
+    return conv.join(x, shortcut, name)
+
+
+def _residual(
+    name: str,
+    block: Callable,
+    blocks: Sequence[int],
+    size: int,
+    pool_padding: str,
+    folded: bool,
+    dtype: str | None,
+) -> keras.Model:
+    """A residual network of four groups of blocks: see `resnet18` and `resnet50`."""
+    conv = ConvNorm(folded, dtype)
+    inputs = keras.Input((size, size, 3))
+    x = conv(inputs, "conv1", 64, 7, 2)
+    if pool_padding == "torch":  # zeros do as well as PyTorch's -inf: nothing here is negative
+        x = layers.ZeroPadding2D(1, dtype=dtype, name="maxpool_pad")(x)
+        x = layers.MaxPooling2D(3, 2, "valid", dtype=dtype, name="maxpool")(x)
+    else:
+        x = layers.MaxPooling2D(3, 2, "same", dtype=dtype, name="maxpool")(x)
+    for group, count in enumerate(blocks):
+        for i in range(count):
+            stride = 2 if group > 0 and i == 0 else 1
+            x = block(conv, x, f"layer{group + 1}_{i}", 64 << group, stride)
+    outputs = layers.GlobalAveragePooling2D(dtype="float32", name="avgpool")(x)
+    return keras.Model(inputs, outputs, name=name)
+
+
+def resnet50(
+    size: int = 224,
+    pool_padding: str = "torch",
+    folded: bool = False,
+    dtype: str | None = None,
+) -> keras.Model:
+    """ResNet-50 v1.5 without classifier: float (n, size, size, 3) → float32 (n, 2048).
+
+    Args:
+        size: height and width of the pictures in pixels.
+        pool_padding: of the first max-pool: "torch" pads one pixel on every side, "same" is
+            TensorFlow's, used by Google's SimCLR.
+        folded: build the inference form that `fold` fills.
+        dtype: Keras dtype policy, such as "bfloat16"; the average is float32 in any case.
+    """
+    return _residual("resnet50", bottleneck, (3, 4, 6, 3), size, pool_padding, folded, dtype)
+
+
+def resnet18(
+    size: int = 224,
+    pool_padding: str = "torch",
+    folded: bool = False,
+    dtype: str | None = None,
+) -> keras.Model:
+    """ResNet-18 without classifier: float (n, size, size, 3) → float32 (n, 512); see `resnet50`."""
+    return _residual("resnet18", basic_block, (2, 2, 2, 2), size, pool_padding, folded, dtype)
+
+
+BACKBONES = {"resnet50": resnet50, "small": resnet18}  # what encoders can be made of
+
+
+def small(size: int = 64, dtype: str | None = None) -> keras.Model:
+    """A residual trunk for two cores and an hour: float (n, size, size, 3) → (n, h, h, 256).
+
+    h is size / 32, so that a tile of 64 keeps its four quarters apart.
+    """
+    conv = ConvNorm(dtype=dtype)
+    inputs = keras.Input((size, size, 3))
+    x = conv(inputs, "conv1", 32, 5, 4)
+    for group, filters in enumerate((64, 128, 256)):
+        x = basic_block(conv, x, f"layer{group + 1}_0", filters, 2)
+    return keras.Model(inputs, x, name="small")
+
+
+def alexnet(size: int = 64, dtype: str | None = None) -> keras.Model:
+    """AlexNet's convolutions with stride 2 for small tiles: float (n, size, size, 3) → (…, 256).
+
+    Krizhevsky et al. 2012, in one piece; batch normalisation stands in for local response
+    normalisation. A tile of 64 gives (n, 3, 3, 256).
+    """
+    conv = ConvNorm(dtype=dtype)
+    inputs = keras.Input((size, size, 3))
+    x = conv(inputs, "conv1", 96, 11, 2)
+    x = layers.MaxPooling2D(3, 2, dtype=dtype, name="maxpool1")(x)
+    x = conv(x, "conv2", 256, 5)
+    x = layers.MaxPooling2D(3, 2, dtype=dtype, name="maxpool2")(x)
+    x = conv(x, "conv3", 384, 3)
+    x = conv(x, "conv4", 384, 3)
+    x = conv(x, "conv5", 256, 3)
+    x = layers.MaxPooling2D(3, 2, dtype=dtype, name="maxpool5")(x)
+    return keras.Model(inputs, x, name="alexnet")
+
+
+def convolutions(trunk: keras.Model) -> list[keras.layers.Conv2D]:
+    """The convolutions of a trunk in the order in which they are made: projections come first."""
+    found = (layer for layer in trunk.layers if isinstance(layer, layers.Conv2D))
+    return sorted(found, key=lambda layer: layer.name.replace("downsample", "a"))
+
+
+def parameters(trunk: keras.Model) -> dict[str, np.ndarray]:
+    """All weights of an unfolded trunk, such as `layer1_0_conv1/kernel`, `bn1/moving_mean`."""
+    return {v.path: keras.ops.convert_to_numpy(v) for v in trunk.variables}
+
+
+@functools.cache
+def parameter_shapes(backbone: str) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of what `fold` needs: those of `parameters` of the unfolded trunk."""
+    shapes = {}
+    for layer in convolutions(BACKBONES[backbone](folded=True)):
+        shapes[f"{layer.name}/kernel"] = tuple(layer.kernel.shape)
+        for kind in ("gamma", "beta", "moving_mean", "moving_variance"):
+            shapes[f"{norm_name(layer.name)}/{kind}"] = (layer.filters,)
+    return shapes
+
+
+def fold(values: dict[str, np.ndarray], folded: keras.Model) -> None:
+    """Fill a trunk built with `folded=True` from the weights of its unfolded twin.
+
+    In inference batch normalisation is the line `gamma · (y - mean) / √(variance + ε) + beta`, so
+    that the convolution before it takes it in (Jacob et al. 2017, https://arxiv.org/abs/1712.05877,
+    section 3.2).
+
+    Args:
+        values: arrays under the names, and of the shapes, of `parameter_shapes`.
+
+    Raises:
+        CaptioningError: if a variance is negative.
+    """
+    for layer in convolutions(folded):
+        gamma, beta, mean, variance = (
+            values[f"{norm_name(layer.name)}/{kind}"].astype(np.float64)
+            for kind in ("gamma", "beta", "moving_mean", "moving_variance")
+        )
+        if (variance < 0).any():
+            raise CaptioningError(
+                f"expected variances of at least 0, found {variance.min():.3g} in "
+                f"{norm_name(layer.name)}/moving_variance; fetch or make the weights anew"
+            )
+        scale = gamma / np.sqrt(variance + EPSILON)
+        kernel = values[f"{layer.name}/kernel"] * scale  # (h, w, in, out) · (out,)
+        layer.set_weights([kernel.astype(np.float32), (beta - mean * scale).astype(np.float32)])

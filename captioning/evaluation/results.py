@@ -1,0 +1,89 @@
+"""Scores of several runs side by side, as a Markdown table.
+
+    python -m captioning.evaluation.results work work/shuffled work/constant --split dev
+    python -m captioning.evaluation.results work/random simclr=work/seed0,work/seed1,work/seed2
+
+Each folder holds a bleu-dev.json written by 3_BLEU.py or by captioning.baselines. Folders joined
+under a name, the same work with other seeds, make one row: mean ± sample deviation.
+"""
+
+import statistics
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from captioning.pipeline import artifacts
+from captioning.runtime import console, files
+from captioning.runtime.errors import CaptioningError
+
+_MISSING = "–"
+
+
+def table(rows: Iterable[tuple[str, Sequence[Path]]], split: str) -> str:
+    """One line a row: val_loss, BLEU-1 to BLEU-4 under each protocol, CIDEr, ROUGE-L.
+
+    Args:
+        rows: a name and the folders of its runs; the deviation is given from two runs on.
+        split: whose scores.
+
+    What one of the runs has no figure for shows as –.
+
+    Raises:
+        CaptioningError: when a folder holds no scores of that split.
+    """
+    lines = [
+        f"| {split} | val_loss | reference protocol, BLEU-1 / 2 / 3 / 4 "
+        "| standard protocol, BLEU-1 / 2 / 3 / 4 | CIDEr | ROUGE-L |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, folders in rows:
+        runs = [_scores(folder / f"bleu-{split}.json") for folder in folders]
+        columns = zip(*runs, strict=True)
+        cells = [" / ".join(map(_joined, zip(*column, strict=True))) for column in columns]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _scores(path: Path) -> list[list[float | None]]:
+    """The figures of one run, column by column; None where there is none."""
+    if not path.exists():
+        raise CaptioningError(f"expected {path}, found none; make it with python 3_BLEU.py")
+    scores = files.read_json(path)
+    if not isinstance(scores, dict) or not {"reference", "standard"} <= scores.keys():
+        raise CaptioningError(
+            f"expected BLEU under both protocols in {path}, found something else; make it anew "
+            "with python 3_BLEU.py"
+        )
+    return [
+        [artifacts.val_loss(Path(scores["model"])) if "model" in scores else None],
+        scores["reference"],
+        scores["standard"],
+        [scores.get("cider")],  # files from before these were computed lack them
+        [scores.get("rouge_l")],
+    ]
+
+
+def _joined(figures: Sequence[float | None]) -> str:
+    if None in figures:
+        return _MISSING
+    mean = f"{statistics.fmean(figures):.3f}"
+    return mean if len(figures) == 1 else f"{mean} ± {statistics.stdev(figures):.3f}"
+
+
+def row(text: str) -> tuple[str, list[Path]]:
+    """'work/random' → a row of one run, named random; 'name=folder,folder' → of several."""
+    name, joined, folders = text.partition("=")
+    if not joined or Path(text).is_dir():
+        return Path(text).absolute().name, [Path(text)]
+    return name, list(map(Path, folders.split(",")))
+
+
+def main() -> None:
+    parser = console.parser(__doc__)
+    parser.add_argument("rows", type=row, nargs="+", metavar="FOLDER|NAME=FOLDER,FOLDER,…")
+    parser.add_argument("--split", choices=("dev", "test"), default="dev")
+    args = parser.parse_args()
+    print(table(args.rows, args.split))
+
+
+if __name__ == "__main__":
+    console.run(main)
