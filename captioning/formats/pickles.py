@@ -35,6 +35,7 @@ _TOKENIZERS = {
     (module, "Tokenizer")
     for module in (
         "captioning.data.tokenizer",
+        "captioning.tokenizer",  # ours, until 2026-11
         "keras_preprocessing.text",
         "keras.preprocessing.text",
         "keras.src.preprocessing.text",
