@@ -1,0 +1,209 @@
+"""A trained captioner: a decoder with its weights, and the record of how it was trained."""
+
+import dataclasses
+import os
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import h5py
+import keras
+
+from captioning.data.captions import MAX_LENGTH
+from captioning.decoders import merge_files, registry
+from captioning.decoders.decoder import Decoder
+from captioning.formats import archives
+from captioning.runtime.errors import CaptioningError, printable
+
+_RECORD = "captioner.json"  # a member of the .keras archive
+_WIDEST = 64  # times the file, what a layer of the widths in its record may take in memory
+
+
+@dataclasses.dataclass(frozen=True)
+class Captioner:
+    """A trained decoder and what is needed to use it.
+
+    Attributes:
+        decoder: with its weights.
+        record: `encoder` (the record of the encoder its features came from, or None),
+            `vocabulary_hash` (or None), `settings` of the training run.
+    """
+
+    decoder: Decoder
+    record: dict
+
+    @property
+    def network(self) -> keras.Model:
+        """The Keras model that is saved."""
+        return self.decoder.network
+
+    @property
+    def dimension(self) -> int:
+        """Length of the image feature."""
+        return self.decoder.config.dimension
+
+    @property
+    def max_length(self) -> int:
+        """Longest prefix the network was trained on, and so the most words of a caption."""
+        return self.decoder.config.max_length
+
+    @property
+    def vocabulary_size(self) -> int:
+        """Number of word ids, padding included."""
+        return self.decoder.config.vocabulary_size
+
+    def check_features(self, dimension: int, encoder: dict | None) -> None:
+        """Raise `CaptioningError` if features of that length and encoder cannot be its input."""
+        if dimension != self.dimension:
+            raise CaptioningError(
+                f"the captioner takes features of {self.dimension} numbers, these have "
+                f"{dimension}; extract them with the encoder it was trained with "
+                f"({_encoder_name(self.record.get('encoder'))})"
+            )
+        trained_on = self.record.get("encoder")
+        if trained_on and encoder and _identity(trained_on) != _identity(encoder):
+            raise CaptioningError(
+                f"the captioner was trained on features of {_encoder_name(trained_on)}, these are "
+                f"of {_encoder_name(encoder)}; extract them again with the former or train again"
+            )
+
+
+def _identity(encoder: dict) -> tuple:
+    """What decides about an encoder's features; a file of weights may go by any name."""
+    weights = encoder.get("sha256") or encoder.get("name")
+    details = (encoder.get(key) for key in ("preprocessing", "mode", "seed", "prefix"))
+    return (weights, *details, encoder.get("crops", 1))
+
+
+def _encoder_name(record: dict | None) -> str:
+    if not record:
+        return "an unrecorded encoder"
+    details = [
+        str(record[key])[:12]
+        for key in ("mode", "preprocessing", "sha256", "seed")
+        if record.get(key) is not None
+    ]
+    if record.get("crops"):
+        details.append(f"{str(record['crops'])[:12]} crops")
+    if record.get("prefix") is not None:
+        details.append(f"prefix {printable(str(record['prefix']))}")
+    return f"{record.get('name')} ({', '.join(details)})" if details else str(record.get("name"))
+
+
+def save(path: str | os.PathLike, captioner: Captioner) -> Path:
+    """Write a `.keras` file that any Keras 3 opens, with the record as one more member.
+
+    Raises:
+        CaptioningError: for what `load` would refuse, see `check`.
+    """
+    check(path, captioner)
+    decoder = captioner.decoder
+    said = {"name": decoder.name, "config": dataclasses.asdict(decoder.config)}
+    record = captioner.record | {"decoder": said}
+    return archives.save(path, captioner.network, _RECORD, record)
+
+
+def read_record(path: str | os.PathLike) -> dict:
+    """What a captioner's file says of itself, as untrusted as the file; {} if nothing."""
+    return archives.record(path, _RECORD)
+
+
+def check(path: str | os.PathLike, captioner: Captioner) -> None:
+    """Raise `CaptioningError` if what is to be written to `path` could not be read again.
+
+    Its captions are longer than `MAX_LENGTH` words, its record is damaged, or a weight is not
+    finite.
+    """
+    if captioner.max_length > MAX_LENGTH:
+        raise CaptioningError(
+            f"expected a captioner for captions of at most {MAX_LENGTH:,} words to write to "
+            f"{path}, found one for {captioner.max_length:,}; shorten the longest captions"
+        )
+    _checked_record(path, captioner.record)
+    weights = {w.path: keras.ops.convert_to_numpy(w) for w in captioner.network.weights}
+    archives.check_finite(weights, f"the captioner to write to {path}", "lower the learning rate")
+
+
+def load(path: str | os.PathLike) -> Captioner:
+    """Read a captioner: `.keras`, or the `.h5` of Keras 2 or 3 of a merge captioner.
+
+    The network is built from the record, or from the layers of a file that carries none, and only
+    arrays are taken from the file, so that no code of it can run.
+
+    Raises:
+        CaptioningError: for a file that is missing, damaged or no captioner, or whose weights are
+            not finite.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CaptioningError(f"expected a captioner at {path}, found no file; see --model")
+    try:
+        if zipfile.is_zipfile(path):
+            return _load_keras(path)
+        if h5py.is_hdf5(path):
+            return Captioner(merge_files.of_h5(path), {})
+    except CaptioningError:
+        raise
+    except Exception as error:  # Keras and h5py raise almost anything on damaged files
+        raise CaptioningError(
+            f"{path} cannot be read as a captioner ({type(error).__name__}: "
+            f"{printable(str(error)) or 'damaged'}); it may be incomplete: copy or train "
+            "it again"
+        ) from None
+    raise CaptioningError(f"{path}: expected a .keras or .h5 captioner, found another kind of file")
+
+
+def _load_keras(path: Path) -> Captioner:
+    with archives.opened(path, _RECORD) as (config, record, file):
+        record = _checked_record(path, record)
+        said = record.pop("decoder", {"name": registry.DEFAULT})
+        if said["name"] == registry.DEFAULT:  # known by its layers, of whatever program
+            return Captioner(merge_files.of_keras(path, config, file), record)
+        return Captioner(_of_record(path, said, file), record)
+
+
+def _of_record(path: Path, said: dict[str, Any], file: h5py.File) -> Decoder:
+    """The decoder of a name and a config, with the arrays of a file."""
+    kind = registry.DECODERS[said["name"]]
+    config = kind.Config(**said["config"])
+    _check_config(path, config)
+    decoder = kind(config)
+    shapes: list[tuple[int, ...]] = []
+    file.visititems(
+        lambda _, node: shapes.append(node.shape) if isinstance(node, h5py.Dataset) else None
+    )
+    # Keras passes over what it does not look for
+    if sorted(shapes) != sorted(tuple(weight.shape) for weight in decoder.network.weights):
+        raise ValueError(f"its arrays are not those of {said['name']}")
+    decoder.network.load_weights(path)
+    weights = {w.path: keras.ops.convert_to_numpy(w) for w in decoder.network.weights}
+    archives.check_finite(weights, path, "copy or train it again")
+    return decoder
+
+
+def _check_config(path: Path, config: Any) -> None:
+    """Raise unless the widths of a record are those of a network that the file can hold."""
+    numbers = dataclasses.asdict(config)
+    if not all(type(n) in (int, float, bool, str) for n in numbers.values()):
+        raise ValueError("its record describes no decoder")
+    widest = max(n for n in numbers.values() if isinstance(n, int))
+    if min(config.dimension, config.vocabulary_size, config.max_length, config.tokens) < 1:
+        raise ValueError("its record describes no decoder")
+    if config.max_length > MAX_LENGTH or 4 * widest**2 > _WIDEST * path.stat().st_size:
+        raise ValueError("its record describes a decoder that it is too small for")
+
+
+def _checked_record(path: str | os.PathLike, record: object) -> dict:
+    """The record, if what it says of the encoder and the vocabulary can be used."""
+    texts = {"name": str, "file": str | None, "sha256": str | None, "preprocessing": str | None}
+    if isinstance(record, dict) and isinstance(record.get("vocabulary_hash"), str | None):
+        encoder = record.get("encoder") or {}
+        if isinstance(encoder, dict) and (
+            not encoder or all(isinstance(encoder.get(key), kind) for key, kind in texts.items())
+        ):
+            return record
+    raise CaptioningError(
+        f"expected in {path} a record with the encoder's name, file, sha256 and preprocessing and "
+        "a vocabulary_hash, found a damaged record; make the features again, then train, or copy "
+        "the captioner again"
+    )
