@@ -22,11 +22,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repository
 
+from captioning.pipeline import arguments
 from captioning.runtime import console
 from captioning.runtime.errors import CaptioningError
 
 
-def arguments() -> argparse.Namespace:
+def parse_arguments() -> argparse.Namespace:
     parser = console.parser(__doc__)
     console.add_pretraining(parser, 256, "pictures", "contrastive_work")
     parser.add_argument(
@@ -124,7 +125,7 @@ def arguments() -> argparse.Namespace:
         metavar="DIR",
         help="folder of the split lists, where the dataset has none (default: the current folder)",
     )
-    console.add_split_seed(parser)
+    arguments.add_split_seed(parser)
     args = parser.parse_args()
     if args.method == "image-text" and not args.dataset:
         parser.error("--method image-text needs --dataset, the captions to learn from")
@@ -137,13 +138,13 @@ def arguments() -> argparse.Namespace:
 
 
 def main() -> None:
-    args = arguments()
+    args = parse_arguments()
     console.announce_device(args.precision)
 
     from captioning.data import dataset, hdf5, seen
-    from captioning.pipeline import stages
+    from captioning.pipeline.inputs import find_splits
     from captioning.pretraining import pretrain
-    from captioning.runtime import files
+    from captioning.runtime import files, versions
 
     if args.init and Path(args.init).resolve() == (args.output / pretrain.ENCODER).resolve():
         raise CaptioningError(
@@ -167,13 +168,17 @@ def main() -> None:
     }
     settings |= {"backbone": trunk.backbone, "encoder_size": trunk.size}
     settings |= {"init": Path(args.init).name if args.init else None, "init_sha256": trunk.digest}
-    settings |= {"images": len(pictures), "held_out": len(held_out), "versions": stages.versions()}
+    settings |= {
+        "images": len(pictures),
+        "held_out": len(held_out),
+        "versions": versions.installed(),
+    }
     settings |= {"hdf5_sha256": files.sha256(args.hdf5), "captions_sha256": None}
     pairs, drawn = None, []
     with files.locked(args.output):
         if args.dataset:
             source = dataset.Dataset(args.dataset)
-            splits = stages.find_splits(source, args.workdir, args.split_seed, source.captions)
+            splits = find_splits(source, args.workdir, args.split_seed, source.captions)
             drawn = splits.written
             pairs = pretrain.Pairs.find(source, splits.ids, pictures)
             settings["captions_sha256"] = files.sha256(source.caption_file)

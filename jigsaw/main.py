@@ -66,8 +66,7 @@ def main() -> None:
 
     from captioning.data import hdf5, seen
     from captioning.encoders import context_free
-    from captioning.pipeline import stages
-    from captioning.runtime import files
+    from captioning.runtime import files, versions
 
     permutations = maximal_hamming.load(args.permutations)[: args.max_hamming_set]
     if len(permutations) < max(2, args.max_hamming_set):
@@ -108,7 +107,7 @@ def main() -> None:
         "schedule": args.schedule,
         "precision": args.precision,
         "seed": args.seed,
-        "versions": stages.versions(),
+        "versions": versions.installed(),
     }
     console.note(f"puzzles: {settings['images']} pictures, {len(permutations)} permutations")
     record |= {"settings": settings, "seen": seen.to_text(pictures["train"].hashes())}

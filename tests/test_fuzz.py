@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from PIL import Image
 from test_captioner import ENCODER, write_keras_2
 from test_pickles import EXAMPLES, assert_one_sentence, mutated, nothing_runs, write
+from toys import merge_captioner, merge_network
 
 from captioning.data import caption_files, dataset, images, text
 from captioning.decoders import captioner
-from captioning.decoders.captioner import Captioner
 from captioning.runtime.errors import CaptioningError
 
 pytestmark = pytest.mark.fuzz
@@ -95,9 +95,9 @@ def test_any_bytes_are_a_picture_or_a_reason(tmp_path_factory, data):
 def honest(tmp_path_factory):
     """A captioner's `.keras` as its members, and as a Keras 2 `.h5`."""
     folder = tmp_path_factory.mktemp("honest")
-    network = captioner.build(6, 9, 5, units=4)
+    network = merge_network(6, 9, 5, units=4)
     record = {"encoder": ENCODER, "vocabulary_hash": "abc", "settings": {}}
-    path = captioner.save(folder / "model.keras", Captioner(network, record))
+    path = captioner.save(folder / "model.keras", merge_captioner(network, record))
     write_keras_2(folder / "model.h5", network)
     with zipfile.ZipFile(path) as archive:
         members = {name: archive.read(name) for name in archive.namelist()}

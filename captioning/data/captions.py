@@ -12,6 +12,7 @@ from captioning.runtime.errors import CaptioningError, printable
 
 MAX_LENGTH = 1000  # words of a caption, startseq and endseq included; Flickr8k's longest has 34
 
+
 @dataclasses.dataclass(frozen=True)
 class Sequences:
     """Captions as word ids, n of them; what is predicted is the word after each word.
@@ -142,5 +143,3 @@ def usable_ids(
 def few(ids: Sequence[str]) -> str:
     """'a, b, c, …': examples for a sentence."""
     return ", ".join(ids[:3]) + (", …" if len(ids) > 3 else "")
-
-

@@ -11,7 +11,7 @@ import keras
 
 from captioning.data.captions import MAX_LENGTH
 from captioning.decoders import merge_files, registry
-from captioning.decoders.decoder import Decoder
+from captioning.decoders.decoder import Config, Decoder
 from captioning.formats import archives
 from captioning.runtime.errors import CaptioningError, printable
 
@@ -165,7 +165,8 @@ def _load_keras(path: Path) -> Captioner:
 def _of_record(path: Path, said: dict[str, Any], file: h5py.File) -> Decoder:
     """The decoder of a name and a config, with the arrays of a file."""
     kind = registry.DECODERS[said["name"]]
-    config = kind.Config(**said["config"])
+    settings = kind.Settings(**said["config"].pop("settings"))
+    config = Config(**said["config"], settings=settings)
     _check_config(path, config)
     decoder = kind(config)
     shapes: list[tuple[int, ...]] = []
@@ -181,9 +182,10 @@ def _of_record(path: Path, said: dict[str, Any], file: h5py.File) -> Decoder:
     return decoder
 
 
-def _check_config(path: Path, config: Any) -> None:
+def _check_config(path: Path, config: Config) -> None:
     """Raise unless the widths of a record are those of a network that the file can hold."""
     numbers = dataclasses.asdict(config)
+    numbers |= numbers.pop("settings")
     if not all(type(n) in (int, float, bool, str) for n in numbers.values()):
         raise ValueError("its record describes no decoder")
     widest = max(n for n in numbers.values() if isinstance(n, int))

@@ -9,41 +9,38 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """What every decoder is built from; a decoder adds its hyper-parameters.
+    """All that a decoder is built from.
 
     Attributes:
         dimension: D, length of a feature.
         vocabulary_size: number of word ids, padding included.
         max_length: longest prefix in words, and so the most words of a caption.
+        settings: the decoder's hyper-parameters, its `Settings`.
         tokens: features of an image: 1 for a pooled one, k for a grid.
     """
 
     dimension: int
     vocabulary_size: int
     max_length: int
+    settings: Any
     tokens: int = 1
-
-    @classmethod
-    def hyperparameters(cls) -> dict[str, dataclasses.Field]:
-        """The fields that are set and not given by the data: name → field."""
-        given = {field.name for field in dataclasses.fields(Config)}
-        return {f.name: f for f in dataclasses.fields(cls) if f.name not in given}
 
 
 class Decoder:
     """A network that writes captions, with its weights.
 
-    A decoder defines `Config`, `build`, `start` and `step`; it may define `file_form` and `fold`.
+    A decoder defines `Settings`, `build`, `start` and `step`; it may define `file_form`, and `fold`
+    where it is to be trained on standardised features.
 
     Attributes:
         name: its row of `registry.DECODERS`.
-        Config: dataclass of all that `build` needs.
+        Settings: dataclass of its hyper-parameters, see `runtime.settings`.
         config: of this one.
         network: as `file_form` makes it.
     """
 
     name: str
-    Config: type[Config] = Config
+    Settings: type
 
     def __init__(self, config: Config, network: keras.Model | None = None):
         self.config = config

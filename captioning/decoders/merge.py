@@ -10,33 +10,26 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from captioning.decoders import decoder
+from captioning.decoders.decoder import Config, Decoder
+from captioning.runtime.settings import setting
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(decoder.Config):
-    """See `decoder.Config`.
+class Settings:
+    """Hyper-parameters of `Merge`."""
 
-    Attributes:
-        units: of the LSTM, and of the layer that takes the feature.
-        embedding_width: numbers a word becomes; 0 is `units`.
-        decoder_width: units of the layer before the scores; 0 is `units`.
-        dropout: share of the feature's and of a word's numbers that is dropped in training.
-        scores_dropout: share of the units before the scores that is dropped in training.
-    """
-
-    units: int = 256
-    embedding_width: int = 0
-    decoder_width: int = 0
-    dropout: float = 0.5
-    scores_dropout: float = 0.5
+    units: int = setting(256, "units of the LSTM and of the layer that takes the feature", least=1)
+    embedding_width: int = setting(0, "numbers that a word becomes; 0: units", least=0)
+    decoder_width: int = setting(0, "units of the layer before the scores; 0: units", least=0)
+    dropout: float = setting(0.5, "dropout of the feature and of the words", least=0, below=1)
+    scores_dropout: float = setting(0.5, "dropout before the scores", least=0, below=1)
 
 
-class Merge(decoder.Decoder):
+class Merge(Decoder):
     """See `decoder.Decoder`. What is saved takes padded prefixes, as the reference's does."""
 
     name = "merge"
-    Config = Config
+    Settings = Settings
 
     @classmethod
     def build(cls, config: Config, dtype: str = "float32") -> keras.Model:
@@ -85,7 +78,8 @@ def build(
         logits: leave the softmax out.
         dtype: Keras dtype policy of the layers.
     """
-    units, dropout = config.units, config.dropout
+    how = config.settings
+    units, dropout = how.units, how.dropout
     feature = keras.Input((config.dimension,), name="feature")
     image = layers.Dropout(dropout, name="feature_dropout", dtype=dtype)(feature)
     image = layers.Dense(units, activation="relu", name="feature_dense", dtype=dtype)(image)
@@ -94,7 +88,7 @@ def build(
     prefix = keras.Input((length,), dtype="int32", name="prefix")
     words = layers.Embedding(
         config.vocabulary_size,
-        config.embedding_width or units,
+        how.embedding_width or units,
         mask_zero=not whole_captions,
         name="embedding",
         dtype=dtype,
@@ -105,10 +99,10 @@ def build(
     if whole_captions:
         image = layers.Reshape((1, units), name="every_word", dtype=dtype)(image)
     merged = layers.Add(name="merge", dtype=dtype)([image, words])
-    width = config.decoder_width or units
+    width = how.decoder_width or units
     merged = layers.Dense(width, activation="relu", name="decoder", dtype=dtype)(merged)
-    if logits and config.scores_dropout:  # a distribution is asked for after training
-        merged = layers.Dropout(config.scores_dropout, name="scores_dropout", dtype=dtype)(merged)
+    if logits and how.scores_dropout:  # a distribution is asked for after training
+        merged = layers.Dropout(how.scores_dropout, name="scores_dropout", dtype=dtype)(merged)
     activation = None if logits else "softmax"
     output = layers.Dense(config.vocabulary_size, activation, name="scores", dtype=dtype)(merged)
     return keras.Model([feature, prefix], output, name="captioner")

@@ -13,7 +13,8 @@ import h5py
 import numpy as np
 
 from captioning.data.captions import MAX_LENGTH
-from captioning.decoders.merge import Config, Merge
+from captioning.decoders.decoder import Config
+from captioning.decoders.merge import Merge, Settings
 from captioning.formats import archives
 from captioning.runtime.errors import CaptioningError, printable
 
@@ -87,14 +88,16 @@ def _rebuild(path: Path, config: dict, found: list[dict], weights: dict) -> Merg
     arrays = {role: weights[name] for role, name in parts.items()}
     widths = _widths(path, arrays)
     _check_finite(path, parts, arrays)
-    decoder = Merge(Config(max_length=_input_length(path, found, parts["embedding"]), **widths))
+    max_length = _input_length(path, found, parts["embedding"])
+    dimension, vocabulary_size, *of_layers = widths
+    decoder = Merge(Config(dimension, vocabulary_size, max_length, Settings(*of_layers)))
     for role in parts:
         decoder.network.get_layer(role).set_weights(arrays[role])
     return decoder
 
 
-def _widths(path: Path, arrays: dict[str, list[np.ndarray]]) -> dict[str, int]:
-    """What `Config` is to be told, once the arrays of all layers are known to fit together."""
+def _widths(path: Path, arrays: dict[str, list[np.ndarray]]) -> tuple[int, ...]:
+    """Dimension, vocabulary size, units, embedding and decoder width, which must fit together."""
     shapes = {role: [array.shape for array in group] for role, group in arrays.items()}
     for role, found in shapes.items():
         if not found or len(found[0]) != 2:
@@ -119,13 +122,7 @@ def _widths(path: Path, arrays: dict[str, list[np.ndarray]]) -> dict[str, int]:
                 f"layers have it, found {shapes[role][:4]}; use a captioner trained by "
                 "2_train_IC_model.py or the reference"
             )
-    return {
-        "dimension": dimension,
-        "vocabulary_size": vocabulary,
-        "units": units,
-        "embedding_width": words,
-        "decoder_width": decoder,
-    }
+    return dimension, vocabulary, units, words, decoder
 
 
 def _check_finite(path: Path, parts: dict[str, str], arrays: dict[str, list[np.ndarray]]) -> None:

@@ -15,7 +15,8 @@ import numpy as np
 
 from captioning.data import dataset
 from captioning.data.text import END, START, ngrams
-from captioning.pipeline import artifacts
+from captioning.pipeline import arguments, artifacts
+from captioning.pipeline.inputs import find_splits
 from captioning.runtime import console, files
 
 
@@ -84,7 +85,7 @@ def main() -> None:
     parser = console.parser(__doc__)
     parser.add_argument("baseline", choices=("shuffled", "constant"))
     parser.add_argument("--split", choices=("dev", "test"), default="dev", help="for constant")
-    console.add_workplace(parser, draws="the shuffling")
+    arguments.add_workplace(parser, draws="the shuffling")
     args = parser.parse_args()
     folder = args.workdir / args.baseline
     descriptions = artifacts.load_descriptions(args.workdir)
@@ -98,10 +99,9 @@ def main() -> None:
             if (args.workdir / name).exists():
                 written.append(files.copy(args.workdir / name, folder / name))
     else:
-        from captioning.pipeline import stages
         from captioning.scores import metrics
 
-        splits = stages.find_splits(
+        splits = find_splits(
             dataset.Dataset(args.dataset), args.workdir, args.split_seed, descriptions
         ).ids
         caption = best_constant(descriptions, [k for k in splits["train"] if k in descriptions])

@@ -11,7 +11,7 @@ import statistics
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from captioning.pipeline import artifacts
+from captioning.pipeline import checkpoints
 from captioning.runtime import console, files
 from captioning.runtime.errors import CaptioningError
 
@@ -54,7 +54,7 @@ def _scores(path: Path) -> list[list[float | None]]:
             "with python 3_BLEU.py"
         )
     return [
-        [artifacts.val_loss(Path(scores["model"])) if "model" in scores else None],
+        [checkpoints.val_loss(Path(scores["model"])) if "model" in scores else None],
         scores["reference"],
         scores["standard"],
         [scores.get("cider")],  # files from before these were computed lack them

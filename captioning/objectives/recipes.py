@@ -11,6 +11,8 @@ from captioning.objectives.batches import Batches, Prefixes, WholeCaptions
 from captioning.objectives.cross_entropy import NextWord
 from captioning.objectives.data import CaptionData, Standardisation
 from captioning.runtime import optimizers, training
+from captioning.runtime.errors import CaptioningError
+from captioning.runtime.settings import setting
 
 DTYPES = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
 
@@ -51,9 +53,7 @@ class Recipe:
         """Shuffled train batches, and dev batches in order."""
         raise NotImplementedError
 
-    def model(
-        self, kind: type[Decoder], config: Config, precision: str, steps: int
-    ) -> keras.Model:
+    def model(self, kind: type[Decoder], config: Config, precision: str, steps: int) -> keras.Model:
         """The compiled model with its loss; its `network` has the weights of the decoder.
 
         Args:
@@ -76,18 +76,14 @@ def _compiled(network: keras.Model, optimizer: keras.optimizers.Optimizer) -> Ne
 
 @dataclasses.dataclass(frozen=True)
 class FastSettings:
-    """Hyper-parameters of `Fast`.
+    """Hyper-parameters of `Fast`."""
 
-    Attributes:
-        learning_rate: of Adam at the start of its cosine.
-        plateau_learning_rate: of Adam at the start, where it falls on a plateau instead.
-        feature_std: standard deviation of the standardised features. Larger ones are overfitted;
-            on dev this one has the lowest loss.
-    """
-
-    learning_rate: float = 2e-3
-    plateau_learning_rate: float = 1e-3
-    feature_std: float = 0.03
+    learning_rate: float = setting(2e-3, "Adam's, at the start of its cosine", above=0)
+    plateau_learning_rate: float = setting(
+        1e-3, "Adam's at the start, where it falls on a plateau instead", above=0
+    )
+    # larger ones are overfitted; on dev this one has the lowest loss
+    feature_std: float = setting(0.03, "standard deviation of standardised features", above=0)
 
 
 class Fast(Recipe):
@@ -131,10 +127,10 @@ class Fast(Recipe):
 
 @dataclasses.dataclass(frozen=True)
 class ReferenceSettings:
-    """Hyper-parameters of `Reference`, Adam's."""
+    """Hyper-parameters of `Reference`."""
 
-    learning_rate: float = 0.01
-    epsilon: float = 0.1
+    learning_rate: float = setting(0.01, "Adam's", above=0)
+    epsilon: float = setting(0.1, "Adam's", above=0)
 
 
 class Reference(Recipe):
@@ -155,6 +151,11 @@ class Reference(Recipe):
         )
 
     def model(self, kind, config, precision, steps):
+        if kind is not merge.Merge:
+            raise CaptioningError(
+                f"expected the decoder 'merge' for the recipe 'reference', found {kind.name!r}; "
+                "train it with --recipe fast"
+            )
         network = merge.build(config, logits=True, dtype=DTYPES[precision])
         how = self.settings
         return _compiled(network, optimizers.Adam(how.learning_rate, epsilon=how.epsilon))

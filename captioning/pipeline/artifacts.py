@@ -1,8 +1,7 @@
 """Every file that passes from one script to the next: names, formats, checks."""
 
 import os
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 

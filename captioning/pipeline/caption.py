@@ -47,17 +47,19 @@ def caption(
     from captioning.search import captions as search
 
     checkpoints.tell_choice(path, asked_for=model is not None)
-    network = captioner.load(path)
-    tokenizer.check_fits(network.vocabulary_size, network.record.get("vocabulary_hash"))
-    encoder = _encoder_of(network, encoder_name, path.parent)
-    network.check_features(encoder.dimension, encoder.record)
+    trained = captioner.load(path)
+    tokenizer.check_fits(trained.vocabulary_size, trained.record.get("vocabulary_hash"))
+    encoder = _encoder_of(trained, encoder_name, path.parent)
+    trained.check_features(encoder.dimension, encoder.record)
     captions, skipped = {}, {}
     with console.Progress(len(paths), "captions") as progress:
         for batch in images.batches(paths, encoder.size, 16, strict=strict):
             skipped |= batch.unreadable
             if batch.paths:
-                words = greedy.greedy(network, tokenizer, encoder.extract(batch.pixels))
-                captions |= dict(zip(batch.paths, map(greedy.sentence, words), strict=True))
+                found = search.write(trained, tokenizer, encoder.extract(batch.pixels))
+                captions |= {
+                    path: caption.sentence for path, caption in zip(batch.paths, found, strict=True)
+                }
             if not as_json:
                 for file in batch.paths:
                     console.result(f"{file}\t{captions[file]}")
