@@ -53,6 +53,7 @@ def caption_data(images: int, dimension: int = 2048, vocabulary: int = VOCABULAR
 
     Speed and memory do not depend on which words they are, so any will do.
     """
+    from captioning.data.captions import Sequences
     from captioning.objectives import recipes
 
     random = np.random.default_rng(0)
@@ -62,7 +63,7 @@ def caption_data(images: int, dimension: int = 2048, vocabulary: int = VOCABULAR
         ids = random.integers(1, vocabulary, (len(lengths), 1 + lengths.max()), dtype=np.int32)
         ids[np.arange(ids.shape[1]) > lengths[:, None]] = 0
         inputs = np.where(ids[:, 1:] > 0, ids[:, :-1], 0)  # the last word is a target only
-        return recipes.Sequences(
+        return Sequences(
             inputs, ids[:, 1:], np.arange(len(lengths), dtype=np.int32) // 5
         ), random.standard_normal((count, dimension), np.float32)
 

@@ -15,6 +15,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from captioning.data import dataset
+from captioning.data.captions import fit_tokenizer, usable_ids
+from captioning.data.splits import find_splits
 from captioning.pipeline import artifacts
 from captioning.runtime import console
 
@@ -34,13 +36,13 @@ def main() -> None:
 
     descriptions = artifacts.load_descriptions(args.workdir)
     features = artifacts.load_features(args.workdir).values
-    ids = dataset.splits(dataset.Dataset(args.dataset), args.workdir, args.seed).ids
+    ids = find_splits(dataset.Dataset(args.dataset), args.workdir, args.seed).ids
     train = ids["train"][: round(args.fraction * len(ids["train"]))]
     usable = {
-        "train": artifacts.usable_ids("train", train, descriptions, features),
-        "dev": artifacts.usable_ids("dev", ids["dev"], descriptions, features),
+        "train": usable_ids("train", train, descriptions, features),
+        "dev": usable_ids("dev", ids["dev"], descriptions, features),
     }
-    tokenizer = artifacts.fit_tokenizer(descriptions, train)
+    tokenizer = fit_tokenizer(descriptions, train)
     data = recipes.CaptionData.prepare(usable, descriptions, features, tokenizer)
     del features
     print(f"{data.train.target_count} words to predict, vocabulary {tokenizer.vocabulary_size}")

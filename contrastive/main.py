@@ -141,6 +141,7 @@ def main() -> None:
     console.announce_device(args.precision)
 
     from captioning.data import dataset, hdf5, seen
+    from captioning.data.splits import find_splits
     from captioning.pipeline import stages
     from captioning.pretraining import pretrain
     from captioning.runtime import files
@@ -173,7 +174,7 @@ def main() -> None:
     with files.locked(args.output):
         if args.dataset:
             source = dataset.Dataset(args.dataset)
-            splits = stages.find_splits(source, args.workdir, args.split_seed, source.captions)
+            splits = find_splits(source, args.workdir, args.split_seed, source.captions)
             drawn = splits.written
             pairs = pretrain.Pairs.find(source, splits.ids, pictures)
             settings["captions_sha256"] = files.sha256(source.caption_file)

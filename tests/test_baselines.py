@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from captioning.data import dataset
+from captioning.data import splits
 from captioning.evaluation import baselines
 from captioning.pipeline import artifacts
 from captioning.scores import metrics
@@ -42,8 +42,8 @@ def test_the_constant_caption_is_the_best_by_nltks_count():
 def test_the_shuffled_baseline_takes_drawn_splits_along(tmp_path):
     artifacts.save_features(tmp_path, {key: np.ones((1, 3), "float32") for key in DESCRIPTIONS}, {})
     artifacts.save_descriptions(tmp_path, DESCRIPTIONS)
-    for split, key in zip(dataset.SPLITS, DESCRIPTIONS, strict=True):
-        (tmp_path / dataset.split_file_name(split)).write_text(f"{key}.jpg\n")
+    for split, key in zip(splits.SPLITS, DESCRIPTIONS, strict=True):
+        (tmp_path / splits.split_file_name(split)).write_text(f"{key}.jpg\n")
     command = [
         sys.executable,
         "-m",
@@ -53,5 +53,5 @@ def test_the_shuffled_baseline_takes_drawn_splits_along(tmp_path):
         tmp_path,
     ]
     subprocess.run(command, check=True, cwd=Path(__file__).parents[1])
-    for name in (artifacts.DESCRIPTIONS, *map(dataset.split_file_name, dataset.SPLITS)):
+    for name in (artifacts.DESCRIPTIONS, *map(splits.split_file_name, splits.SPLITS)):
         assert (tmp_path / "shuffled" / name).read_bytes() == (tmp_path / name).read_bytes()

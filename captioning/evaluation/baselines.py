@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from captioning.data import dataset
+from captioning.data.splits import SPLITS, find_splits, split_file_name
 from captioning.data.text import END, START, ngrams
 from captioning.pipeline import artifacts
 from captioning.runtime import console, files
@@ -93,15 +94,14 @@ def main() -> None:
         record = {"encoder": (encoder or {}) | {"name": "shuffled", "shuffle_seed": args.seed}}
         record[artifacts.SEEN] = sorted(seen)
         written = artifacts.save_features(folder, shuffle(features, args.seed), record)
-        lists = map(dataset.split_file_name, dataset.SPLITS)  # where they were drawn
+        lists = map(split_file_name, SPLITS)  # where they were drawn
         for name in (artifacts.DESCRIPTIONS, *lists):
             if (args.workdir / name).exists():
                 written.append(files.copy(args.workdir / name, folder / name))
     else:
-        from captioning.pipeline import stages
         from captioning.scores import metrics
 
-        splits = stages.find_splits(
+        splits = find_splits(
             dataset.Dataset(args.dataset), args.workdir, args.split_seed, descriptions
         ).ids
         caption = best_constant(descriptions, [k for k in splits["train"] if k in descriptions])

@@ -23,7 +23,9 @@ from pathlib import Path
 import numpy as np
 
 from captioning.data import dataset, images, text
-from captioning.pipeline import artifacts, stages
+from captioning.data.captions import stack_features, usable_ids
+from captioning.data.splits import find_splits
+from captioning.pipeline import artifacts
 from captioning.runtime import console
 from captioning.runtime.errors import CaptioningError
 
@@ -88,7 +90,7 @@ def main() -> None:
             )
     source = dataset.Dataset(args.dataset)
     descriptions, _ = text.clean_all(source.captions)
-    splits = stages.find_splits(source, args.workdir, args.split_seed, descriptions)
+    splits = find_splits(source, args.workdir, args.split_seed, descriptions)
     ids = {split: splits.ids[split] for split in ("train", "dev")}  # test has no business here
 
     @functools.cache
@@ -107,14 +109,12 @@ def main() -> None:
             features = {key: MADE_HERE[name](picture) for key, picture in pictures().items()}
         else:
             features = artifacts.read_features(Path(name))
-        usable = {
-            split: artifacts.usable_ids(split, ids[split], descriptions, features) for split in ids
-        }
+        usable = {split: usable_ids(split, ids[split], descriptions, features) for split in ids}
         own = [[descriptions[key] for key in keys] for keys in usable.values()]
         if name == "chance":
             figures = probes.chance(*own)
         else:
-            matrices = [artifacts.stack_features(features, keys) for keys in usable.values()]
+            matrices = [stack_features(features, keys) for keys in usable.values()]
             figures = probes.scores(*matrices, *own)
         console.result(_line(name, figures, time.monotonic() - start))
 

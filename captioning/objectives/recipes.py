@@ -9,88 +9,15 @@ import keras
 import numpy as np
 from keras import ops
 
-from captioning.data import text
+from captioning.data.captions import Sequences, encode, longest_caption, stack_features
 from captioning.data.tokenizer import Tokenizer
 from captioning.decoders import captioner
 from captioning.pipeline import artifacts
 from captioning.runtime import optimizers, training
-from captioning.runtime.errors import CaptioningError, printable
 
 EPOCHS = {"fast": 9, "reference": 20}
 SCORES_DROPOUT = {"fast": 0.5, "reference": 0.0}
 FEATURE_DEVIATION = 0.03  # of standardised features: larger ones are learnt by heart, on dev best
-
-
-@dataclasses.dataclass(frozen=True)
-class Sequences:
-    """Captions as word ids, n of them; what is predicted is the word after each word.
-
-    Attributes:
-        inputs: int32 (n, longest), each word but the last, padded on the right with 0.
-        targets: int32 (n, longest), the word after it; 0 where nothing is to be predicted.
-        images: int32 (n,), row of the feature matrix.
-    """
-
-    inputs: np.ndarray
-    targets: np.ndarray
-    images: np.ndarray
-
-    @property
-    def target_count(self) -> int:
-        """Number of (prefix, next word) pairs."""
-        return int(np.count_nonzero(self.targets))
-
-
-def encode(
-    ids: Sequence[str],
-    descriptions: Mapping[str, Sequence[str]],
-    tokenizer: Tokenizer,
-    max_length: int,
-) -> Sequences:
-    """Captions of images `ids`, wrapped in startseq … endseq, unknown words dropped.
-
-    Where a caption is longer than `max_length`, the words behind are predicted from the
-    `max_length` words before them, as the reference's padding cuts its prefixes.
-    """
-    inputs, targets, images = [], [], []
-    for row, key in enumerate(ids):
-        wrapped = (text.wrap(caption) for caption in descriptions[key])
-        for words in tokenizer.texts_to_sequences(wrapped):
-            windows = [(words[:max_length], words[1 : max_length + 1])]
-            for end in range(max_length + 1, len(words)):
-                only_last = [0] * (max_length - 1) + [words[end]]
-                windows.append((words[end - max_length : end], only_last))
-            for given, predicted in windows:
-                inputs.append(given[: len(predicted)])
-                targets.append(predicted)
-                images.append(row)
-    return Sequences(_pad(inputs), _pad(targets), np.array(images, np.int32))
-
-
-def longest_caption(ids: Sequence[str], descriptions: Mapping[str, Sequence[str]]) -> int:
-    """Words of the longest wrapped caption: the network's `max_length`.
-
-    Raises:
-        CaptioningError: when it is longer than a captioner's file may say.
-    """
-    lengths = (
-        (len(text.wrap(caption).split()), key) for key in ids for caption in descriptions[key]
-    )
-    longest, key = max(lengths)
-    if longest > captioner.MAX_LENGTH:
-        raise CaptioningError(
-            f"expected captions of at most {captioner.MAX_LENGTH:,} words, startseq and endseq "
-            f"included, found one of {longest:,} for the image {printable(key)}; shorten it in "
-            "descriptions.txt"
-        )
-    return longest
-
-
-def _pad(rows: Sequence[Sequence[int]]) -> np.ndarray:
-    padded = np.zeros((len(rows), max(map(len, rows))), np.int32)
-    for i, row in enumerate(rows):
-        padded[i, : len(row)] = row
-    return padded
 
 
 class _Batches(keras.utils.PyDataset):
@@ -272,12 +199,12 @@ class CaptionData:
         Raises:
             CaptioningError: see `longest_caption`.
         """
-        max_length = longest_caption(ids["train"], descriptions)
+        max_length = longest_caption(ids["train"], descriptions, captioner.MAX_LENGTH)
         return cls(
             encode(ids["train"], descriptions, tokenizer, max_length),
             encode(ids["dev"], descriptions, tokenizer, max_length),
-            artifacts.stack_features(features, ids["train"]),
-            artifacts.stack_features(features, ids["dev"]),
+            stack_features(features, ids["train"]),
+            stack_features(features, ids["dev"]),
             tokenizer.vocabulary_size,
             max_length,
         )

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -134,11 +134,6 @@ def _record_of(features: Path) -> dict:
     return record
 
 
-def stack_features(features: Mapping[str, np.ndarray], ids: Iterable[str]) -> np.ndarray:
-    """The features of `ids`, float32 (len(ids), D)."""
-    return np.concatenate([features[key] for key in ids])
-
-
 def save_descriptions(workdir: Path, descriptions: Mapping[str, Sequence[str]]) -> Path:
     """Write cleaned captions as `descriptions.txt`."""
     return files.write_text(workdir / DESCRIPTIONS, text.format_descriptions(descriptions))
@@ -176,61 +171,6 @@ def load_tokenizer(path: Path) -> Tokenizer:
             "make one with 4_tokenizer.py"
         )
     return Tokenizer.from_state(placeholder.state)
-
-
-def fit_tokenizer(descriptions: Mapping[str, Sequence[str]], train_ids: Iterable[str]) -> Tokenizer:
-    """The tokenizer of all train captions, whether or not their images have features.
-
-    They are read in the order of `descriptions`, as the reference does, not in that of the split
-    list: among words that are equally frequent the one that comes first has the lower id.
-    """
-    tokenizer, wanted = Tokenizer(), set(train_ids)
-    tokenizer.fit_on_texts(
-        text.wrap(caption)
-        for key, captions in descriptions.items()
-        if key in wanted
-        for caption in captions
-    )
-    if not tokenizer.word_index:
-        raise CaptioningError(
-            "no image of the train split has a caption in descriptions.txt; check that the split "
-            "lists and the captions belong together"
-        )
-    return tokenizer
-
-
-def usable_ids(
-    split: str,
-    ids: Sequence[str],
-    descriptions: Mapping[str, Sequence[str]],
-    features: Mapping[str, np.ndarray],
-) -> list[str]:
-    """The images of a split that have captions and features; the others are named and counted.
-
-    Raises:
-        CaptioningError: when none is left.
-    """
-    usable = [key for key in ids if key in descriptions and key in features]
-    for what, option, lacking in (
-        ("captions", "descriptions", [key for key in ids if key not in descriptions]),
-        ("features", "features", [k for k in ids if k in descriptions and k not in features]),
-    ):
-        if lacking:
-            console.note(
-                f"{split}: {len(lacking)} of {len(ids)} images have no {what} ({few(lacking)}) and "
-                f"are left out; 1_data_preprocessor.py --only {option} makes them"
-            )
-    if not usable:
-        raise CaptioningError(
-            f"none of the {len(ids)} images of the {split} split has features and captions; run "
-            "1_data_preprocessor.py on the folder that holds these images, or choose another split"
-        )
-    return usable
-
-
-def few(ids: Sequence[str]) -> str:
-    """'a, b, c, …': examples for a sentence."""
-    return ", ".join(ids[:3]) + (", …" if len(ids) > 3 else "")
 
 
 def captioner_name(row: Mapping[str, float]) -> str:

@@ -6,11 +6,13 @@ Each stage reads the files of the one before from a work folder, and returns the
 import json
 import platform
 import sys
-from collections.abc import Collection, Sequence, Set
+from collections.abc import Sequence, Set
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from captioning.data import dataset, ids, images, seen, text
+from captioning.data.captions import few, fit_tokenizer, stack_features, usable_ids
+from captioning.data.splits import find_splits
 from captioning.data.tokenizer import Tokenizer
 from captioning.pipeline import artifacts
 from captioning.runtime import console, files
@@ -62,24 +64,7 @@ def _compare_with_images(source: dataset.Dataset, captioned: Set[str]) -> None:
         ("image files have no caption", found - captioned),
     ):
         if keys:
-            console.note(f"{len(keys)} {what} in {source.folder} ({artifacts.few(sorted(keys))})")
-
-
-def find_splits(
-    source: dataset.Dataset, workdir: Path, split_seed: int, known: Collection[str]
-) -> dataset.Splits:
-    """The split lists; says where they come from and whether they overlap.
-
-    Args:
-        known: the image ids of the dataset.
-    """
-    splits = dataset.splits(source, workdir, split_seed, known)
-    sizes = "/".join(str(len(splits.ids[split])) for split in dataset.SPLITS)
-    origin = f"drawn with --split-seed {split_seed} into" if splits.made else "from"
-    console.note(f"splits: {sizes} images (train/dev/test), {origin} {splits.folder}")
-    for sentence in splits.overlaps:
-        console.note(f"warning: {sentence}")
-    return splits
+            console.note(f"{len(keys)} {what} in {source.folder} ({few(sorted(keys))})")
 
 
 def extract(
@@ -157,9 +142,9 @@ def train(
     splits = find_splits(dataset.Dataset(folder), workdir, split_seed, descriptions)
     for split in ("dev", "test"):
         _check_unseen(split, splits.ids[split], images_seen, allow_seen)
-    tokenizer = artifacts.fit_tokenizer(descriptions, splits.ids["train"])
+    tokenizer = fit_tokenizer(descriptions, splits.ids["train"])
     usable = {
-        split: artifacts.usable_ids(split, splits.ids[split], descriptions, features)
+        split: usable_ids(split, splits.ids[split], descriptions, features)
         for split in ("train", "dev")
     }
 
@@ -228,7 +213,7 @@ def _warn_of_checkpoints(workdir: Path) -> None:
     if former:
         console.note(
             f"warning: {workdir} holds {len(former)} captioners of earlier runs "
-            f"({artifacts.few(sorted(former))}); 3_BLEU.py takes the lowest val_loss of all, so "
+            f"({few(sorted(former))}); 3_BLEU.py takes the lowest val_loss of all, so "
             "move them away unless they are to compete"
         )
 
@@ -248,10 +233,10 @@ def score(
     """
     descriptions = artifacts.load_descriptions(workdir)
     splits = find_splits(dataset.Dataset(folder), workdir, split_seed, descriptions)
-    fitted = artifacts.fit_tokenizer(descriptions, splits.ids["train"])
+    fitted = fit_tokenizer(descriptions, splits.ids["train"])
     features, encoder, images_seen = artifacts.load_features(workdir)
     flattered = _check_unseen(split, splits.ids[split], images_seen, allow_seen)
-    keys = artifacts.usable_ids(split, splits.ids[split], descriptions, features)
+    keys = usable_ids(split, splits.ids[split], descriptions, features)
 
     path = model or artifacts.find_captioner(captioners or workdir)
     artifacts.check_shipped(path)
@@ -265,7 +250,7 @@ def score(
     _tell_choice(path, asked_for=model is not None)
     network = captioner.load(path)
     tokenizer = _tokenizer_of(network, fitted, path.parent)
-    matrix = artifacts.stack_features(features, keys)
+    matrix = stack_features(features, keys)
     del features
     network.check_features(matrix.shape[1], encoder)
     words = dict(zip(keys, greedy.greedy(network, tokenizer, matrix), strict=True))
@@ -293,7 +278,7 @@ def _tell_choice(path: Path, asked_for: bool) -> None:
         newer = sum(rival.stat().st_mtime > path.stat().st_mtime for rival in rivals)
         console.note(
             f"warning: captioners of other runs lie beside it: {len(rivals)}, of which {newer} are "
-            f"newer ({artifacts.few([rival.name for rival in rivals])}); name one with --model, or "
+            f"newer ({few([rival.name for rival in rivals])}); name one with --model, or "
             "move the files of a run away"
         )
 
@@ -322,7 +307,7 @@ def make_tokenizer(folder: Path, workdir: Path, split_seed: int = 0) -> list[Pat
     """Fit the tokenizer on the train captions → `tokenizer.pkl`."""
     descriptions = artifacts.load_descriptions(workdir)
     splits = find_splits(dataset.Dataset(folder), workdir, split_seed, descriptions)
-    tokenizer = artifacts.fit_tokenizer(descriptions, splits.ids["train"])
+    tokenizer = fit_tokenizer(descriptions, splits.ids["train"])
     console.note(f"vocabulary size: {tokenizer.vocabulary_size}")
     return [artifacts.save_tokenizer(workdir / artifacts.TOKENIZER, tokenizer)]
 

@@ -10,9 +10,9 @@ import numpy as np
 from PIL import Image
 
 from captioning.data import dataset, hdf5, images, text
+from captioning.data.captions import fit_tokenizer
 from captioning.data.tokenizer import Tokenizer
 from captioning.encoders import backbones, loading, residual
-from captioning.pipeline import artifacts
 from captioning.pretraining import views
 from captioning.pretraining.methods import METHODS, Method
 from captioning.pretraining.view_batches import CaptionedViewBatches, ViewBatches
@@ -107,7 +107,7 @@ class Pairs:
             [captions[names[row]] for row in rows],
             dev,
             np.concatenate(dev_pictures),
-            artifacts.fit_tokenizer(captions, ids["train"]),
+            fit_tokenizer(captions, ids["train"]),
         )
 
 
