@@ -9,7 +9,7 @@ import numpy as np
 from captioning.data import splits
 from captioning.evaluation import baselines
 from captioning.pipeline import artifacts
-from captioning.scores import metrics
+from captioning.scores.bleu import bleu
 
 DESCRIPTIONS = {
     "a": ["black dog runs on the grass", "dog on grass"],
@@ -31,7 +31,7 @@ def test_shuffled_features_are_all_there_and_none_in_place():
 def test_the_constant_caption_is_the_best_by_nltks_count():
     def nltk_bleu4(caption):
         said = {key: [*caption.split(), "endseq"] for key in DESCRIPTIONS}
-        return metrics.bleu(said, DESCRIPTIONS, "reference")[3]
+        return bleu(said, DESCRIPTIONS, "reference")[3]
 
     candidates = [caption for texts in DESCRIPTIONS.values() for caption in texts]
     best = baselines.best_constant(DESCRIPTIONS, list(DESCRIPTIONS))

@@ -99,7 +99,7 @@ def main() -> None:
             if (args.workdir / name).exists():
                 written.append(files.copy(args.workdir / name, folder / name))
     else:
-        from captioning.scores import metrics
+        from captioning.scores.report import report
 
         splits = find_splits(
             dataset.Dataset(args.dataset), args.workdir, args.split_seed, descriptions
@@ -108,7 +108,7 @@ def main() -> None:
         said = {k: [*caption.split(), END] for k in splits[args.split] if k in descriptions}
         print(f"constant caption: {caption}")
         result = {"caption": caption, "split": args.split, "images": len(said)}
-        result |= metrics.report(said, descriptions)
+        result |= report(said, descriptions)
         written = [files.write_json(folder / f"bleu-{args.split}.json", result)]
     console.written(written)
 

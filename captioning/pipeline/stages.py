@@ -227,7 +227,7 @@ def score(
     captioners: Path | None = None,
     allow_seen: bool = False,
 ) -> list[Path]:
-    """Caption a split from its features and print its scores, see `metrics.report`.
+    """Caption a split from its features and print its scores, see `scores.report`.
 
     Without a `model`, the best of the folder `captioners`, which is the work folder by default.
     """
@@ -244,7 +244,7 @@ def score(
     console.announce_device()
 
     from captioning.decoders import captioner
-    from captioning.scores import metrics
+    from captioning.scores.report import report
     from captioning.search import greedy
 
     _tell_choice(path, asked_for=model is not None)
@@ -257,7 +257,7 @@ def score(
 
     result = {"model": str(path), "split": split, "images": len(keys)}
     result |= {"training": network.record.get("settings"), artifacts.SEEN: flattered}
-    result |= metrics.report(words, descriptions)
+    result |= report(words, descriptions)
     result |= {"model_sha256": files.sha256(path), "encoder": encoder, "versions": versions()}
     captions = {key: greedy.sentence(value) for key, value in words.items()}
     return [

@@ -12,7 +12,8 @@ from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 from sklearn.metrics import average_precision_score
 
 from captioning.runtime.errors import CaptioningError
-from captioning.scores import metrics
+from captioning.scores.bleu import bleu
+from captioning.scores.cider import cider
 
 WORDS = 200  # the most frequent ones are probed
 NEIGHBOURS, TEMPERATURE = 200, 0.07  # of the vote; both as in arXiv 1805.01978
@@ -73,15 +74,15 @@ def retrieval(
     """
     references = {str(i): captions for i, captions in enumerate(dev_captions)}
     taken = [train_captions[i] for i in nearest]
-    bleu4, cider = [], []
+    bleu4s, ciders = [], []
     for number in range(_ROUNDS):
         said = {str(i): own[number % len(own)].split() for i, own in enumerate(taken)}
-        bleu4.append(metrics.bleu(said, references, "standard")[3])
-        cider.append(metrics.cider(said, references))
+        bleu4s.append(bleu(said, references, "standard")[3])
+        ciders.append(cider(said, references))
     wanted = list(map(content_words, dev_captions))
     found = [own & content_words(others) for own, others in zip(wanted, taken, strict=True)]
     recall = sum(map(len, found)) / max(1, sum(map(len, wanted)))
-    return {"bleu4": float(np.mean(bleu4)), "cider": float(np.mean(cider)), "recall": recall}
+    return {"bleu4": float(np.mean(bleu4s)), "cider": float(np.mean(ciders)), "recall": recall}
 
 
 def neighbours(
