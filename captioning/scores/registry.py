@@ -20,3 +20,16 @@ SCORES = Registry(
         "rouge_l": ("captioning.scores.rouge:ROUGE_L", "ROUGE-L, as coco-caption computes it"),
     },
 )
+
+PROBES = Registry(
+    "probe of features",
+    {
+        "dimension": ("captioning.scores.probes:DIMENSION", "length of a feature vector"),
+        "nearest": (
+            "captioning.scores.probes:NEAREST",
+            "the captions of the nearest train image: BLEU-4, CIDEr, content words",
+        ),
+        "vote": ("captioning.scores.probes:VOTE", "words by a vote of the nearest train images"),
+        "linear": ("captioning.scores.probes:LINEAR", "words by a linear probe"),
+    },
+)
