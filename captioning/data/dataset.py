@@ -76,7 +76,7 @@ class Dataset:
                 if other.captions(self.pictures).captions != parsed.captions:
                     console.note(
                         f"warning: the captions in {path} and in {other.caption_file} differ: "
-                        f"those of {path.name} are taken; move away the file that is not meant"
+                        "those of the first are taken; move away the file that is not meant"
                     )
         return parsed
 

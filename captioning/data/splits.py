@@ -3,7 +3,7 @@
 import dataclasses
 import os
 import random
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 from captioning.data import text
@@ -80,8 +80,8 @@ def find_splits(
 
 def _find(dataset: Dataset, workdir: Path, seed: int, known: Collection[str]) -> Splits:
     layout = dataset.layout
-    if inside := layout.splits():
-        return Splits({split: list(inside[split]) for split in SPLITS}, dataset.caption_file, False)
+    if (inside := layout.splits(known)) is not None:
+        return Splits(_checked(inside, dataset.caption_file), dataset.caption_file, False)
     for folder in (*layout.list_folders, workdir):
         paths = {split: folder / split_file_name(split) for split in SPLITS}
         found = {split: path for split, path in paths.items() if path.exists()}
@@ -98,6 +98,16 @@ def _find(dataset: Dataset, workdir: Path, seed: int, known: Collection[str]) ->
     for split, keys in ids.items():
         files.write_text(workdir / split_file_name(split), "".join(f"{k}\n" for k in keys))
     return Splits(ids, workdir, True)
+
+
+def _checked(ids: Mapping[str, list[str]], path: Path) -> dict[str, list[str]]:
+    """The splits that a file holds; each id once, as in `read_split`."""
+    ids = {split: list(dict.fromkeys(ids.get(split, ()))) for split in SPLITS}
+    if empty := [split for split in SPLITS if not ids[split]]:
+        raise CaptioningError(
+            f"{path}: expected images of train, dev and test, found none of {', '.join(empty)}"
+        )
+    return ids
 
 
 def _draw(dataset: Dataset, seed: int) -> dict[str, list[str]]:

@@ -2,11 +2,11 @@
 
 A layout is a subclass of `Layout`. It says by `recognises` whether a folder is laid out so, where
 pictures and captions are, and overrides what else differs: `captions` need not come from a table,
-`pictures` not from one folder, and splits may stand inside a file (`splits`).
+`pictures` not from one folder, and splits may stand in the file of captions (`splits`).
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -72,7 +72,7 @@ class Layout:
             pictures: the dataset's, whose names decide about ids: see `ids.ImageIds`.
 
         Raises:
-            CaptioningError: when there is no caption at all.
+            CaptioningError: when they cannot be read.
         """
         raise NotImplementedError
 
@@ -81,8 +81,12 @@ class Layout:
         """Folders where three lists `Flickr_8k.trainImages.txt`, … may be, the first ones first."""
         return [self.folder / name for name in TEXT_FOLDERS]
 
-    def splits(self) -> Mapping[str, list[str]] | None:
-        """Train, dev and test → image ids, where `caption_file` tells them; else None."""
+    def splits(self, known: Collection[str]) -> Mapping[str, list[str]] | None:
+        """Train, dev and test → image ids, where `caption_file` holds the splits; else None.
+
+        Args:
+            known: the ids of the dataset, where they are known: see `ids.among`.
+        """
         return None
 
 
