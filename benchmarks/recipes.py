@@ -14,7 +14,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from captioning.data import captions, dataset
+from captioning.data import dataset
+from captioning.data.captions import fit_tokenizer, usable_ids
+from captioning.data.splits import find_splits
 from captioning.objectives.data import CaptionData
 from captioning.pipeline import arguments, artifacts, checkpoints
 from captioning.runtime import console
@@ -35,13 +37,13 @@ def main() -> None:
 
     descriptions = artifacts.load_descriptions(args.workdir)
     features = artifacts.load_features(args.workdir).values
-    ids = dataset.splits(dataset.Dataset(args.dataset), args.workdir, args.split_seed).ids
+    ids = find_splits(dataset.Dataset(args.dataset), args.workdir, args.split_seed).ids
     train = ids["train"][: round(args.fraction * len(ids["train"]))]
     usable = {
-        "train": captions.usable_ids("train", train, descriptions, features),
-        "dev": captions.usable_ids("dev", ids["dev"], descriptions, features),
+        "train": usable_ids("train", train, descriptions, features),
+        "dev": usable_ids("dev", ids["dev"], descriptions, features),
     }
-    tokenizer = captions.fit_tokenizer(descriptions, train)
+    tokenizer = fit_tokenizer(descriptions, train)
     data = CaptionData.prepare(usable, descriptions, features, tokenizer)
     del features
     print(f"{data.train.target_count} words to predict, vocabulary {tokenizer.vocabulary_size}")

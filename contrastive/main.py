@@ -142,7 +142,7 @@ def main() -> None:
     console.announce_device(args.precision)
 
     from captioning.data import dataset, hdf5, seen
-    from captioning.pipeline.inputs import find_splits
+    from captioning.data.splits import find_splits
     from captioning.pretraining import pretrain
     from captioning.runtime import files, versions
 

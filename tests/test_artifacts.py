@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from captioning.data import captions
+from captioning.data.captions import stack_features, usable_ids
 from captioning.data.tokenizer import Tokenizer
 from captioning.formats import pickles
 from captioning.pipeline import artifacts, checkpoints
@@ -26,9 +26,7 @@ def test_features_are_the_references_and_load_by_plain_pickle(tmp_path):
     assert all((plain[key] == FEATURES[key]).all() for key in FEATURES)
     features, encoder, _ = artifacts.load_features(tmp_path)
     assert encoder == {"name": "random"}
-    np.testing.assert_array_equal(
-        captions.stack_features(features, ["image2", "image0"])[:, 0], [2, 0]
-    )
+    np.testing.assert_array_equal(stack_features(features, ["image2", "image0"])[:, 0], [2, 0])
 
 
 def test_features_of_other_programs_need_no_record(tmp_path):
@@ -141,12 +139,12 @@ def test_a_captioner_in_the_current_folder_comes_before_the_shipped_one(tmp_path
 def test_usable_ids_names_what_is_missing(capsys):
     descriptions = {"image0": ["a"], "image1": ["b"], "lost": ["c"]}
     ids = ["image0", "image1", "image2", "lost"]
-    assert captions.usable_ids("dev", ids, descriptions, FEATURES) == ["image0", "image1"]
+    assert usable_ids("dev", ids, descriptions, FEATURES) == ["image0", "image1"]
     said = capsys.readouterr().err
     assert "1 of 4 images have no captions (image2) and are left out; 1_data" in said
     assert "1 of 4 images have no features (lost) and are left out; 1_data" in said
     with pytest.raises(CaptioningError, match="none of the 1 images of the test split"):
-        captions.usable_ids("test", ["lost"], descriptions, FEATURES)
+        usable_ids("test", ["lost"], descriptions, FEATURES)
 
 
 def shipped_set(folder):

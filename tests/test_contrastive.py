@@ -14,6 +14,7 @@ from conftest import REPOSITORY
 from keras import ops
 
 from captioning.data import dataset, hdf5, seen
+from captioning.data.splits import read_split
 from captioning.data.tokenizer import Tokenizer
 from captioning.encoders import backbones, loading, residual
 from captioning.pretraining import methods, pretrain
@@ -188,7 +189,7 @@ def test_the_script_learns_from_captions(tiny, tmp_path, script):
            cwd=tmp_path)  # fmt: skip
     record = json.loads((tmp_path / "features.json").read_text())
     assert (record["dimension"], record["encoder"]["size"]) == (512, 48)
-    train = dataset.read_split(tiny / "Flickr8k_text/Flickr_8k.trainImages.txt")
+    train = read_split(tiny / "Flickr8k_text/Flickr_8k.trainImages.txt")
     assert record["seen_by_encoder"] == train
 
 

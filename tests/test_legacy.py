@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from test_pickles import named_by_numpy_1
 
-from captioning.data import dataset, images, text
+from captioning.data import images, splits, text
 from captioning.data.ids import image_id
 from captioning.decoders import captioner
 from captioning.encoders import loading
@@ -111,8 +111,8 @@ def published(keras_2, tokenizer_2021, tmp_path_factory):
     for key in captions:
         pixels = random.integers(0, 256, (6, 5, 3), np.uint8)
         Image.fromarray(pixels).resize((90, 80)).save(pictures / f"{key}.png")
-    for split, ids in zip(dataset.SPLITS, np.split(list(captions), [16, 20]), strict=True):
-        (data / dataset.split_file_name(split)).write_text("\n".join(f"{k}.png" for k in ids))
+    for split, ids in zip(splits.SPLITS, np.split(list(captions), [16, 20]), strict=True):
+        (data / splits.split_file_name(split)).write_text("\n".join(f"{k}.png" for k in ids))
     descriptions = [f"{key} {caption}" for key, group in captions.items() for caption in group]
     (workdir / "descriptions.txt").write_text("\n".join(descriptions))
 
@@ -214,7 +214,7 @@ def test_a_tokenizer_that_does_not_fit_is_refused(published, tokenizer_2021, tmp
     (tmp_path / "descriptions.txt").write_text(shuffled + " another word")
     for name in (MODEL, "features.pkl"):
         (tmp_path / name).write_bytes((workdir / name).read_bytes())
-    lists = [dataset.split_file_name(split) for split in dataset.SPLITS]
+    lists = [splits.split_file_name(split) for split in splits.SPLITS]
     for name in lists:
         (tmp_path / name).write_text("00_x")
     with pytest.raises(CaptioningError, match="another vocabulary"):

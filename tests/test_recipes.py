@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from captioning.data import captions, text
+from captioning.data import text
+from captioning.data.captions import (
+    Sequences,
+    encode,
+    fit_tokenizer,
+    longest_caption,
+    stack_features,
+)
 from captioning.data.tokenizer import Tokenizer
 from captioning.decoders import captioner
 from captioning.decoders.captioner import load
@@ -37,8 +44,8 @@ def data() -> CaptionData:
     descriptions["image15"].append(" ".join(WORDS * 2) + " unknown word")  # longer than in train
     random = np.random.default_rng(1)
     features = {key: random.normal(size=(1, 6)).astype("float32") for key in descriptions}
-    tokenizer = captions.fit_tokenizer(descriptions, ids["train"])
-    return CaptionData.prepare(ids, descriptions, features, tokenizer)
+    tokenizer = fit_tokenizer(descriptions, ids["train"])
+    return recipes.CaptionData.prepare(ids, descriptions, features, tokenizer)
 
 
 def pairs(batches) -> list[tuple]:
@@ -71,7 +78,7 @@ def reference_pairs(ids, descriptions, features, tokenizer, max_length) -> list[
 def test_captions_too_long_for_a_captioner_are_refused_before_training():
     """1,000 words with startseq and endseq are what `captioner.load` takes."""
     descriptions = {"short": ["dog"], "image7": ["dog " * 998]}
-    assert captions.longest_caption(descriptions, descriptions) == captioner.MAX_LENGTH == 1000
+    assert longest_caption(descriptions, descriptions, captioner.MAX_LENGTH) == 1000
     descriptions["image7"].append("dog " * 999)
     with pytest.raises(CaptioningError, match=r"at most 1,000 .* 1,001 for the image image7;"):
         CaptionData.prepare(
@@ -95,8 +102,8 @@ def test_every_pair_of_the_reference_once_an_epoch(recipe):
     tokenizer = Tokenizer()
     tokenizer.fit_on_texts(text.wrap(" ".join(WORDS)) for _ in range(2))  # zebra is unknown
     max_length = 9
-    matrix = captions.stack_features(features, ids)
-    sequences = captions.encode(ids, descriptions, tokenizer, max_length)
+    matrix = stack_features(features, ids)
+    sequences = encode(ids, descriptions, tokenizer, max_length)
     expected = reference_pairs(ids, descriptions, features, tokenizer, max_length)
     assert sequences.target_count == len(expected)
     if recipe == "fast":
@@ -121,8 +128,8 @@ def test_keras_never_sees_one_length_in_the_first_two_batches(seed):
     """It would take that length for the only one, and stop at the first batch of another."""
     lengths = np.repeat([3, 4, 5], 20)
     ones = (np.arange(6) < lengths[:, None]).astype("int32")
-    sequences = captions.Sequences(ones, ones, np.zeros(60, "int32"))
-    batches = batches_of.WholeCaptions(np.zeros((1, 2), "float32"), sequences, 5, seed)
+    sequences = Sequences(ones, ones, np.zeros(60, "int32"))
+    batches = recipes.WholeCaptions(np.zeros((1, 2), "float32"), sequences, 5, seed)
     for _ in range(3):
         found = [batches[i][1].shape[1] for i in range(len(batches))]
         assert found[0] != found[1]
@@ -133,7 +140,7 @@ def test_keras_never_sees_one_length_in_the_first_two_batches(seed):
 def test_fewer_captions_come_in_smaller_batches(data):
     def many(captions):
         blank = np.zeros((captions, 1), "int32")
-        sequences = captions.Sequences(blank, blank, np.zeros(captions, "int32"))
+        sequences = Sequences(blank, blank, np.zeros(captions, "int32"))
         return dataclasses.replace(data, train=sequences)
 
     sizes = [

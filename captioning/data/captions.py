@@ -1,4 +1,4 @@
-"""Captions and features of the images of a split, as arrays."""
+"""Captions and features as training takes them: which images are usable, words as ids, matrices."""
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,7 +10,69 @@ from captioning.data.tokenizer import Tokenizer
 from captioning.runtime import console
 from captioning.runtime.errors import CaptioningError, printable
 
-MAX_LENGTH = 1000  # words of a caption, startseq and endseq included; Flickr8k's longest has 34
+# words of a caption, startseq and endseq included, that a captioner may have; Flickr8k's longest
+# has 34
+MAX_LENGTH = 1000
+
+
+def usable_ids(
+    split: str,
+    ids: Sequence[str],
+    descriptions: Mapping[str, Sequence[str]],
+    features: Mapping[str, np.ndarray],
+) -> list[str]:
+    """The images of a split that have captions and features; the others are named and counted.
+
+    Raises:
+        CaptioningError: when none is left.
+    """
+    usable = [key for key in ids if key in descriptions and key in features]
+    for what, option, lacking in (
+        ("captions", "descriptions", [key for key in ids if key not in descriptions]),
+        ("features", "features", [k for k in ids if k in descriptions and k not in features]),
+    ):
+        if lacking:
+            console.note(
+                f"{split}: {len(lacking)} of {len(ids)} images have no {what} ({few(lacking)}) and "
+                f"are left out; 1_data_preprocessor.py --only {option} makes them"
+            )
+    if not usable:
+        raise CaptioningError(
+            f"none of the {len(ids)} images of the {split} split has features and captions; run "
+            "1_data_preprocessor.py on the folder that holds these images, or choose another split"
+        )
+    return usable
+
+
+def few(ids: Sequence[str]) -> str:
+    """'a, b, c, …': examples for a sentence."""
+    return ", ".join(ids[:3]) + (", …" if len(ids) > 3 else "")
+
+
+def stack_features(features: Mapping[str, np.ndarray], ids: Iterable[str]) -> np.ndarray:
+    """The features of `ids`, float32 (len(ids), D)."""
+    return np.concatenate([features[key] for key in ids])
+
+
+def fit_tokenizer(descriptions: Mapping[str, Sequence[str]], train_ids: Iterable[str]) -> Tokenizer:
+    """The tokenizer of all train captions, whether or not their images have features.
+
+    They are read in the order of `descriptions`, as the reference does, not in that of the split
+    list: among words that are equally frequent the one that comes first has the lower id.
+    """
+    tokenizer, wanted = Tokenizer(), set(train_ids)
+    tokenizer.fit_on_texts(
+        text.wrap(caption)
+        for key, captions in descriptions.items()
+        if key in wanted
+        for caption in captions
+    )
+    if not tokenizer.word_index:
+        raise CaptioningError(
+            "no image of the train split has a caption in descriptions.txt; check that the split "
+            "lists and the captions belong together"
+        )
+    return tokenizer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +125,7 @@ def longest_caption(ids: Sequence[str], descriptions: Mapping[str, Sequence[str]
     """Words of the longest wrapped caption: the network's `max_length`.
 
     Raises:
-        CaptioningError: when it is longer than a captioner's file may say.
+        CaptioningError: when it is longer than `MAX_LENGTH`.
     """
     lengths = (
         (len(text.wrap(caption).split()), key) for key in ids for caption in descriptions[key]
@@ -83,63 +145,3 @@ def _pad(rows: Sequence[Sequence[int]]) -> np.ndarray:
     for i, row in enumerate(rows):
         padded[i, : len(row)] = row
     return padded
-
-
-def stack_features(features: Mapping[str, np.ndarray], ids: Iterable[str]) -> np.ndarray:
-    """The features of `ids`, float32 (len(ids), D)."""
-    return np.concatenate([features[key] for key in ids])
-
-
-def fit_tokenizer(descriptions: Mapping[str, Sequence[str]], train_ids: Iterable[str]) -> Tokenizer:
-    """The tokenizer of all train captions, whether or not their images have features.
-
-    They are read in the order of `descriptions`, as the reference does, not in that of the split
-    list: among words that are equally frequent the one that comes first has the lower id.
-    """
-    tokenizer, wanted = Tokenizer(), set(train_ids)
-    tokenizer.fit_on_texts(
-        text.wrap(caption)
-        for key, captions in descriptions.items()
-        if key in wanted
-        for caption in captions
-    )
-    if not tokenizer.word_index:
-        raise CaptioningError(
-            "no image of the train split has a caption in descriptions.txt; check that the split "
-            "lists and the captions belong together"
-        )
-    return tokenizer
-
-
-def usable_ids(
-    split: str,
-    ids: Sequence[str],
-    descriptions: Mapping[str, Sequence[str]],
-    features: Mapping[str, np.ndarray],
-) -> list[str]:
-    """The images of a split that have captions and features; the others are named and counted.
-
-    Raises:
-        CaptioningError: when none is left.
-    """
-    usable = [key for key in ids if key in descriptions and key in features]
-    for what, option, lacking in (
-        ("captions", "descriptions", [key for key in ids if key not in descriptions]),
-        ("features", "features", [k for k in ids if k in descriptions and k not in features]),
-    ):
-        if lacking:
-            console.note(
-                f"{split}: {len(lacking)} of {len(ids)} images have no {what} ({few(lacking)}) and "
-                f"are left out; 1_data_preprocessor.py --only {option} makes them"
-            )
-    if not usable:
-        raise CaptioningError(
-            f"none of the {len(ids)} images of the {split} split has features and captions; run "
-            "1_data_preprocessor.py on the folder that holds these images, or choose another split"
-        )
-    return usable
-
-
-def few(ids: Sequence[str]) -> str:
-    """'a, b, c, …': examples for a sentence."""
-    return ", ".join(ids[:3]) + (", …" if len(ids) > 3 else "")

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from captioning.data import dataset, text
 from captioning.data.captions import few
+from captioning.data.splits import find_splits
 from captioning.pipeline import artifacts
-from captioning.pipeline.inputs import find_splits
 from captioning.runtime import console
 from captioning.runtime.errors import CaptioningError
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from captioning.data import dataset
 from captioning.data.captions import fit_tokenizer, usable_ids
+from captioning.data.splits import find_splits
 from captioning.data.tokenizer import Tokenizer
 from captioning.pipeline import artifacts
 from captioning.runtime import console
@@ -48,23 +49,6 @@ class Inputs:
             how many of them it was trained on.
         """
         return _check_unseen(split, self.splits[split], seen, allowed)
-
-
-def find_splits(
-    source: dataset.Dataset, workdir: Path, split_seed: int, known: Collection[str]
-) -> dataset.Splits:
-    """The split lists; says where they come from and whether they overlap.
-
-    Args:
-        known: the image ids of the dataset.
-    """
-    splits = dataset.splits(source, workdir, split_seed, known)
-    sizes = "/".join(str(len(splits.ids[split])) for split in dataset.SPLITS)
-    origin = f"drawn with --split-seed {split_seed} into" if splits.made else "from"
-    console.note(f"splits: {sizes} images (train/dev/test), {origin} {splits.folder}")
-    for sentence in splits.overlaps:
-        console.note(f"warning: {sentence}")
-    return splits
 
 
 def _check_unseen(split: str, keys: Sequence[str], seen: Set[str], allowed: bool) -> int:

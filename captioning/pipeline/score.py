@@ -23,7 +23,7 @@ def score(
     captioners: Path | None = None,
     allow_seen: bool = False,
 ) -> list[Path]:
-    """Caption a split from its features and print its scores, see `metrics.report`.
+    """Caption a split from its features and print its scores, see `scores.report`.
 
     Without a `model`, the best of the folder `captioners`, which is the work folder by default.
 
@@ -43,7 +43,7 @@ def score(
     console.announce_device()
 
     from captioning.decoders import captioner
-    from captioning.scores import metrics
+    from captioning.scores.report import report
     from captioning.search import captions
 
     checkpoints.tell_choice(path, asked_for=model is not None)
@@ -57,7 +57,7 @@ def score(
     result = {"model": str(path), "split": split, "images": len(ids)}
     result |= {"training": trained.record.get("settings"), artifacts.SEEN: flattered}
     words = {key: caption.words for key, caption in said.items()}
-    result |= metrics.report(words, inputs.descriptions)
+    result |= report(words, inputs.descriptions)
     result |= {"model_sha256": files.sha256(path), "encoder": encoder}
     result |= {"versions": versions.installed()}
     sentences = {key: caption.sentence for key, caption in said.items()}
