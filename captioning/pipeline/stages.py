@@ -365,7 +365,7 @@ def caption(
         for batch in images.batches(paths, encoder.size, 16, strict=strict):
             skipped |= batch.unreadable
             if batch.paths:
-                words = greedy.greedy(network, tokenizer, encoder.extract(batch.pixels))
+                words = greedy.greedy(network, tokenizer, encoder.extract(batch.pixels)[:, 0])
                 captions |= dict(zip(batch.paths, map(greedy.sentence, words), strict=True))
             if not as_json:
                 for file in batch.paths:
