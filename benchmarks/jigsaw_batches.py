@@ -1,10 +1,10 @@
-"""Jigsaw batches: `DataGenerator` beside loops over images and tiles that do the same work.
+"""Jigsaw batches: `PuzzleBatches` beside loops over images and tiles that do the same work.
 
     python benchmarks/jigsaw_batches.py [--hdf5 FILE] [--backbone resnet50]
 
 All read the same 256-pixel pictures from HDF5 (random ones without a file) and take turns; of
 several rounds the fastest counts, because other programs only ever add time. The processes of
-`DataGenerator` have been started before; their time is not part of `ms of a core`. With
+`PuzzleBatches` have been started before; their time is not part of `ms of a core`. With
 --backbone also: how many puzzles a second that network learns from, given one batch over and over.
 """
 
@@ -19,11 +19,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repository
 
 import h5py
 import numpy as np
-from context_free.DataGenerator import DataGenerator
-from context_free.hamming_set import maximal_hamming
 
 from benchmarks import common
 from captioning.data import hdf5
+from captioning.pretraining import permutation_sets
+from captioning.pretraining.puzzle_batches import PuzzleBatches
 from captioning.runtime import console
 
 IMAGES, BATCH, ROUNDS = 1024, 64, 5
@@ -101,25 +101,25 @@ def appetite(backbone: str, batch: tuple[np.ndarray, np.ndarray], permutations: 
     return 20 * len(batch[1]) / seconds
 
 
-def generate(generator: DataGenerator) -> None:
+def generate(generator: PuzzleBatches) -> None:
     for index in range(len(generator)):
         generator[index]
 
 
 def benchmark(path: str, backbone: str | None) -> None:
-    permutations, cores = maximal_hamming.choose(100), os.cpu_count() or 1
+    permutations, cores = permutation_sets.choose(100), os.cpu_count() or 1
     processes = min(8, cores)
     dataset = h5py.File(path)["train_img"]
     one, all_cores = (
-        DataGenerator(hdf5.Images(path), permutations, BATCH, workers=workers)
+        PuzzleBatches(hdf5.Images(path), permutations, BATCH, workers=workers)
         for workers in (1, processes)
     )
     generate(all_cores)  # starts the processes
     ways = {
         "loop, laid out as in the reference": lambda: loop(dataset, permutations, reference_puzzle),
         "loop, lean": lambda: loop(dataset, permutations, lean_puzzle),
-        "DataGenerator, 1 worker": lambda: generate(one),
-        f"DataGenerator, {processes} workers": lambda: generate(all_cores),
+        "PuzzleBatches, 1 worker": lambda: generate(one),
+        f"PuzzleBatches, {processes} workers": lambda: generate(all_cores),
     }
     seconds, cpu = (dict.fromkeys(ways, float("inf")) for _ in range(2))
     for _ in range(ROUNDS):

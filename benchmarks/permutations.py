@@ -14,8 +14,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repository
 
 import numpy as np
 
+from captioning.pretraining import permutation_sets
 from captioning.runtime import console
-from jigsaw.hamming_set import maximal_hamming
 
 
 def greedy(count: int, seed: int = 0) -> np.ndarray:
@@ -36,11 +36,11 @@ def main() -> None:
     count = parser.parse_args().count
     print(f"{count} permutations, {platform.machine()}, {os.cpu_count()} cores")
     taken = []
-    for name, choose in (("greedy over 9!", greedy), ("groups", maximal_hamming.choose)):
+    for name, choose in (("greedy over 9!", greedy), ("groups", permutation_sets.choose)):
         start = time.perf_counter()
         permutations = choose(count)
         taken.append(time.perf_counter() - start)
-        minimum, mean = maximal_hamming.distances(permutations)
+        minimum, mean = permutation_sets.distances(permutations)
         print(f"{name:15}{taken[-1]:8.3f} s   minimum distance {minimum}, mean {mean:.4f}")
     print(f"{taken[0] / taken[1]:.0f} times as fast")
 

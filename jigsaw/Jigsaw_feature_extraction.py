@@ -26,7 +26,7 @@ def parse_arguments():
         choices=("full", "single"),
         default="full",
         help="full: the 1024 units before the softmax, over nine tiles in their own order; single: "
-        "the average of the shared trunk over the whole image (default: %(default)s)",
+        "the average of the shared backbone over the whole image (default: %(default)s)",
     )
     parser.add_argument(
         "--workdir",

@@ -17,6 +17,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repository
 
+from captioning.encoders.registry import JIGSAW_BACKBONES
 from captioning.runtime import console
 from captioning.runtime.errors import CaptioningError
 
@@ -36,9 +37,9 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument(
         "--backbone",
-        choices=("resnet50", "alexnet", "small"),
+        choices=tuple(JIGSAW_BACKBONES),
         default="resnet50",
-        help="the shared trunk; small learns on two cores too (default: %(default)s)",
+        help="what all tiles pass through; small learns on two cores too (default: %(default)s)",
     )
     parser.add_argument(
         "--epochs",
@@ -61,14 +62,12 @@ def main() -> None:
     args = arguments()
     console.announce_device(args.precision)
 
-    from context_free.DataGenerator import DataGenerator
-    from context_free.hamming_set import maximal_hamming
-
     from captioning.data import hdf5, seen
-    from captioning.encoders import context_free
+    from captioning.pretraining import jigsaw, permutation_sets
+    from captioning.pretraining.puzzle_batches import PuzzleBatches
     from captioning.runtime import files, versions
 
-    permutations = maximal_hamming.load(args.permutations)[: args.max_hamming_set]
+    permutations = permutation_sets.load(args.permutations)[: args.max_hamming_set]
     if len(permutations) < max(2, args.max_hamming_set):
         raise CaptioningError(
             f"expected at least {max(2, args.max_hamming_set)} permutations in "
@@ -79,10 +78,10 @@ def main() -> None:
         if not len(images) or not 50 <= images.shape[1] <= 1024:
             raise CaptioningError(
                 f"expected pictures of 50 to 1024 pixels in {split}_img of {args.hdf5}, found "
-                f"shape {tuple(images.shape)}; make the file anew with to_hdf5.py"
+                f"shape {tuple(images.shape)}; make the file again with to_hdf5.py"
             )
     data = {
-        split: DataGenerator(
+        split: PuzzleBatches(
             images,
             permutations,
             args.batch_size,
@@ -112,7 +111,7 @@ def main() -> None:
     console.note(f"puzzles: {settings['images']} pictures, {len(permutations)} permutations")
     record |= {"settings": settings, "seen": seen.to_text(pictures["train"].hashes())}
     with files.locked(args.output):
-        written = context_free.train(data, settings, record, args.output, args.resume)
+        written = jigsaw.train(data, settings, record, args.output, args.resume)
     console.written(written)
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 import captioning  # noqa: F401  what it sets in the environment must be there before TensorFlow
 from tests import forks
-from tests.toys import tiny_trunk
+from tests.toys import tiny_network
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -129,16 +129,16 @@ def every_epoch_written(monkeypatch):
 @pytest.fixture(scope="module")
 def tiny_backbone():
     """Makes it a backbone like the others, "tiny"."""
-    from captioning.encoders import residual
+    from captioning.encoders.registry import BACKBONES
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(residual.BACKBONES, "tiny", tiny_trunk)
-        yield
+    BACKBONES.add("tiny", tiny_network(), "two blocks")
+    yield
+    BACKBONES.remove("tiny")
 
 
 @pytest.fixture(scope="module")
 def untrained(tiny_backbone, tmp_path_factory) -> Path:
-    """The file of an encoder that has learned nothing."""
+    """The file of an encoder that was never trained."""
     import keras
 
     from captioning.encoders import backbones

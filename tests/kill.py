@@ -41,20 +41,20 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repository
 
 import h5py
 import numpy as np
-from context_free.hamming_set import maximal_hamming
 from PIL import Image
 
 from captioning import pipeline
 from captioning.data import dataset, packing
 from captioning.encoders import context_free, loading, residual
 from captioning.formats import archives, pickles
+from captioning.pretraining import permutation_sets
 from captioning.runtime import console, training
 from tests.toys import one_convolution, tiny_trunk
 
 # All that a stage needs is imported once; no operation of TensorFlow may precede the forks.
 for module in (
     *(f"captioning.{name}" for name in ("decoding", "metrics", "recipes", "contact_sheet")),
-    "jigsaw.DataGenerator",
+    "captioning.pretraining.puzzle_batches",
 ):
     importlib.import_module(module)
 packing.SAVE_EVERY = 0  # the journal is written after every picture
@@ -188,7 +188,7 @@ def make_dataset(folder: Path, count: int = 20) -> None:
         Image.new("RGB", (9, 9), colour).save(folder / "Images" / f"{i:02d}.png")
         rows += [f"{i:02d}.png,A {colour} square", f"{i:02d}.png,Just {colour}"]
     (folder / "captions.txt").write_text("\n".join(rows))
-    np.savetxt(folder / "permutations.txt", maximal_hamming.choose(9), fmt="%d")
+    np.savetxt(folder / "permutations.txt", permutation_sets.choose(9), fmt="%d")
 
 
 # What a file holds, apart from dates, durations and the folder it is in. Raises anything for one

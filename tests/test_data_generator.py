@@ -11,12 +11,12 @@ import pytest
 import tensorflow as tf
 
 from captioning.data import hdf5
+from captioning.pretraining import permutation_sets
+from captioning.pretraining.puzzle_batches import PuzzleBatches
 from captioning.runtime.errors import CaptioningError
-from jigsaw.DataGenerator import DataGenerator
-from jigsaw.hamming_set import maximal_hamming
 
 COUNT, BATCH = 22, 4  # the last batch is smaller
-PERMUTATIONS = maximal_hamming.choose(7)
+PERMUTATIONS = permutation_sets.choose(7)
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def path(images, tmp_path):
     return stored(images, tmp_path / "images.hdf5")
 
 
-def epoch_of(generator: DataGenerator) -> list[tuple[np.ndarray, np.ndarray]]:
+def epoch_of(generator: PuzzleBatches) -> list[tuple[np.ndarray, np.ndarray]]:
     return [generator[index] for index in range(len(generator))]
 
 
@@ -54,7 +54,7 @@ def equal(one, other) -> bool:
 
 
 def test_a_batch_has_the_promised_shapes(images):
-    generator = DataGenerator(images, PERMUTATIONS, BATCH)
+    generator = PuzzleBatches(images, PERMUTATIONS, BATCH)
     assert isinstance(generator, keras.utils.PyDataset)
     tiles, labels = generator[0]
     assert (tiles.shape, tiles.dtype) == ((BATCH, 9, 12, 12, 3), np.float32)
@@ -66,18 +66,18 @@ def test_a_batch_has_the_promised_shapes(images):
 
 
 def test_seed_and_epoch_decide_and_workers_do_not(images):
-    plain = epoch_of(DataGenerator(images, PERMUTATIONS, BATCH, seed=3, epoch=2))
+    plain = epoch_of(PuzzleBatches(images, PERMUTATIONS, BATCH, seed=3, epoch=2))
     for workers in (1, 2, 4):
-        again = DataGenerator(images, PERMUTATIONS, BATCH, seed=3, epoch=2, workers=workers)
+        again = PuzzleBatches(images, PERMUTATIONS, BATCH, seed=3, epoch=2, workers=workers)
         assert equal(plain, epoch_of(again))
         backwards = [again[index] for index in reversed(range(len(again)))]
         assert equal(plain, backwards[::-1])  # and the batches begun in vain do no harm
     for other in ({"seed": 4, "epoch": 2}, {"seed": 3, "epoch": 1}):
-        assert not equal(plain, epoch_of(DataGenerator(images, PERMUTATIONS, BATCH, **other)))
+        assert not equal(plain, epoch_of(PuzzleBatches(images, PERMUTATIONS, BATCH, **other)))
 
 
 def test_fixed_puzzles_stay_the_same(images):
-    generator = DataGenerator(images, PERMUTATIONS, BATCH, fixed=True)
+    generator = PuzzleBatches(images, PERMUTATIONS, BATCH, fixed=True)
     first = epoch_of(generator)
     generator.on_epoch_end()
     assert equal(first, epoch_of(generator))
@@ -122,43 +122,43 @@ def sums(images, epochs, **keywords) -> list[float]:
     """What fit should see: sums over the batches of the given epochs, one after the other."""
     batches = []
     for epoch in epochs:
-        batches += epoch_of(DataGenerator(images, PERMUTATIONS, BATCH, epoch=epoch, **keywords))
+        batches += epoch_of(PuzzleBatches(images, PERMUTATIONS, BATCH, epoch=epoch, **keywords))
     return [float(np.abs(tiles[:, 0]).sum()) for tiles, _ in batches]
 
 
 @pytest.mark.parametrize("workers", [1, 2, 4])
 def test_fit_sees_each_epochs_batches_in_order(images, workers):
-    training = DataGenerator(images, PERMUTATIONS, BATCH, workers=workers)
+    training = PuzzleBatches(images, PERMUTATIONS, BATCH, workers=workers)
     assert seen_by_fit(training) == pytest.approx(sums(images, (1, 2, 3)))
 
 
 def test_validation_sees_the_same_puzzles_every_epoch(images):
-    training = DataGenerator(images, PERMUTATIONS, BATCH, workers=2)
-    validation = DataGenerator(images, PERMUTATIONS, BATCH, seed=9, fixed=True, workers=2)
+    training = PuzzleBatches(images, PERMUTATIONS, BATCH, workers=2)
+    validation = PuzzleBatches(images, PERMUTATIONS, BATCH, seed=9, fixed=True, workers=2)
     expected, fixed = sums(images, (1, 2)), sums(images, (0,), seed=9, fixed=True)
     seen = seen_by_fit(training, validation, epochs=2)
     assert seen == pytest.approx(expected[:6] + fixed + expected[6:] + fixed)
 
 
 def test_a_resumed_fit_goes_on_with_the_same_puzzles(images):
-    resumed = DataGenerator(images, PERMUTATIONS, BATCH, epoch=2, workers=2)
+    resumed = PuzzleBatches(images, PERMUTATIONS, BATCH, epoch=2, workers=2)
     seen = seen_by_fit(resumed, epochs=4, initial_epoch=2)
-    whole = seen_by_fit(DataGenerator(images, PERMUTATIONS, BATCH), epochs=4)
+    whole = seen_by_fit(PuzzleBatches(images, PERMUTATIONS, BATCH), epochs=4)
     assert seen == pytest.approx(whole[2 * 6 :])
 
 
 def test_a_distributed_fit_sees_the_same_batches(images):
     """Keras's own workers would leave batches of one epoch to the next here."""
-    training = DataGenerator(images, PERMUTATIONS, BATCH, workers=4)
+    training = PuzzleBatches(images, PERMUTATIONS, BATCH, workers=4)
     seen = seen_by_fit(training, strategy=tf.distribute.MirroredStrategy(["CPU:0"]))
     assert seen == pytest.approx(sums(images, (1, 2, 3)))
 
 
 def test_pictures_may_lie_in_memory_or_in_hdf5(images, path):
-    in_memory = epoch_of(DataGenerator(images, PERMUTATIONS, BATCH))
-    assert equal(in_memory, epoch_of(DataGenerator(hdf5.Images(path), PERMUTATIONS, BATCH)))
+    in_memory = epoch_of(PuzzleBatches(images, PERMUTATIONS, BATCH))
+    assert equal(in_memory, epoch_of(PuzzleBatches(hdf5.Images(path), PERMUTATIONS, BATCH)))
     with h5py.File(path) as file:
-        generator = DataGenerator(file["train_img"], PERMUTATIONS, BATCH, workers=3)
+        generator = PuzzleBatches(file["train_img"], PERMUTATIONS, BATCH, workers=3)
     assert equal(in_memory, epoch_of(generator))  # it opened the file itself
 
 

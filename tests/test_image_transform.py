@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jigsaw.image_preprocessing import image_transform
-from jigsaw.image_preprocessing.image_transform import JigsawCreator, Sizes
+from captioning.pretraining import tiles as tiles_module
+from captioning.pretraining.tiles import JigsawCreator, Sizes
 
 IDENTITY = np.arange(9)
 
@@ -49,7 +49,7 @@ def test_sizes_follow_from_the_picture(image, crop, cell, tile):
 def test_every_size_leaves_room_for_gap_and_jitter(image):
     sizes = Sizes(image)
     assert sizes.tile < sizes.cell
-    assert sizes.crop == 3 * sizes.cell <= image - 2 * image_transform.JITTER
+    assert sizes.crop == 3 * sizes.cell <= image - 2 * tiles_module.JITTER
 
 
 def test_a_picture_too_small_is_refused():
@@ -90,7 +90,7 @@ def test_putting_tiles_back_reproduces_the_crop(size, seed):
     image = rng.integers(256, size=(1, size, size, 3), dtype=np.uint8)
     creator, sizes = JigsawCreator(size), Sizes(size)
     corners = creator.corners(np.array([False]), rng)
-    tiles = image_transform.cut(image, np.array([0]), corners, sizes.tile)[0]
+    tiles = tiles_module.cut(image, np.array([0]), corners, sizes.tile)[0]
     canvas, painted = np.zeros_like(image[0]), np.zeros(image[0].shape, int)
     for tile, places in zip(tiles, corners[0], strict=True):
         for channel, (y, x) in enumerate(places):
@@ -145,7 +145,7 @@ def test_constant_tiles_give_zeros(size, gray):
 def test_the_faintest_tile_is_normalised():
     tiles = np.full((1, 1, 96, 96, 3), 254, np.uint8)
     tiles[0, 0, 50, 50, 1] = 255
-    out = image_transform.normalise(tiles, out=np.empty(tiles.shape, np.float32))
+    out = tiles_module.normalise(tiles, out=np.empty(tiles.shape, np.float32))
     assert np.allclose(out[0, 0], plain_normalised(tiles[0, 0]), atol=2e-3, rtol=1e-3)
     assert out.std() == pytest.approx(1, abs=1e-3)
 

@@ -13,13 +13,13 @@ import h5py
 import keras
 import numpy as np
 import pytest
-from context_free.DataGenerator import DataGenerator
-from context_free.hamming_set import maximal_hamming
-from context_free.image_preprocessing.image_transform import Sizes
 from PIL import Image
 
 from captioning.data import hdf5
 from captioning.encoders import context_free, loading
+from captioning.pretraining import jigsaw, permutation_sets
+from captioning.pretraining.puzzle_batches import PuzzleBatches
+from captioning.pretraining.tiles import Sizes
 from captioning.runtime import files, training
 from captioning.runtime.errors import CaptioningError
 from tests.toys import one_convolution
@@ -280,7 +280,7 @@ def toy(monkeypatch):
     monkeypatch.setitem(context_free.BACKBONES, "small", (one_convolution, head))
 
 
-class Interrupted(DataGenerator):
+class Interrupted(PuzzleBatches):
     """The power fails in the middle of an epoch."""
 
     fails = (None, None)
@@ -300,20 +300,20 @@ def train(folder, fails=None, resume=False, **changes):
         "seed": 3,
     } | changes
     folder.mkdir(exist_ok=True)
-    permutations = maximal_hamming.choose(12)
+    permutations = permutation_sets.choose(12)
     data = {
         split: Interrupted(pictures(20), permutations, 8, seed=3, fixed=split != "train")
         for split in ("train", "val", "test")
     }
     data["train"].fails = fails
-    return context_free.train(data, settings, RECORD, folder, resume)
+    return jigsaw.train(data, settings, RECORD, folder, resume)
 
 
 def trained(folder: Path) -> list[np.ndarray]:
     """All that a run leaves: weights, optimiser, states of random generators, best network."""
     with np.load(folder / training.STATE) as state:
         arrays = [state[f"variable_{i}"] for i in range(len(state.files) - 1)]
-    return arrays + context_free.load(folder / context_free.MODEL)[0].get_weights()
+    return arrays + context_free.load(folder / jigsaw.MODEL)[0].get_weights()
 
 
 @pytest.mark.usefixtures("every_epoch_written")
@@ -339,7 +339,7 @@ def test_an_interrupted_run_ends_with_the_weights_of_an_uninterrupted_one(
 
 
 def history(folder: Path) -> dict[str, list[float]]:
-    with open(folder / context_free.HISTORY, "rb") as file:
+    with open(folder / jigsaw.HISTORY, "rb") as file:
         return pickle.load(file)
 
 
@@ -355,7 +355,7 @@ def test_the_learning_rate_rises_in_the_first_epoch_and_falls_along_the_cosine(t
 
     model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
     model.compile(keras.optimizers.SGD(0.8), "mse")
-    warm_up = context_free.WarmUp(0.8)
+    warm_up = jigsaw.WarmUp(0.8)
     model.fit(np.zeros((8, 1)), np.zeros(8), 2, epochs=2, callbacks=[warm_up, Spy()], verbose=0)
     np.testing.assert_allclose(rates, [0.2, 0.4, 0.6, 0.8, 0.8, 0.8, 0.8, 0.8], rtol=1e-6)
 
@@ -374,7 +374,7 @@ def test_what_training_leaves_behind(toy, tmp_path, capsys):
     assert record["epoch"] == 1 + int(np.argmin(columns["val_loss"]))
     with open(tmp_path / "test_accuracy.pkl", "rb") as file:
         accuracy = pickle.load(file)
-    puzzles = DataGenerator(pictures(20), maximal_hamming.choose(12), 8, seed=3, fixed=True)
+    puzzles = PuzzleBatches(pictures(20), permutation_sets.choose(12), 8, seed=3, fixed=True)
     solved = [np.argmax(run(network, tiles), axis=1) == labels for tiles, labels in puzzles]
     assert accuracy == pytest.approx(np.concatenate(solved).mean())
     told = capsys.readouterr().err
@@ -419,7 +419,7 @@ def puzzles(tmp_path) -> list:
         for i, split in enumerate(hdf5.SPLITS):
             file.create_dataset(split, data=pictures(20, seed=i))
     permutations = tmp_path / "maxHammingSet_of_12.txt"
-    np.savetxt(permutations, maximal_hamming.choose(12), fmt="%d")
+    np.savetxt(permutations, permutation_sets.choose(12), fmt="%d")
     return [
         "--hdf5", tmp_path / "pictures.hdf5", "--permutations", permutations,
         "--max-hamming-set", "10", "--backbone", "small", "--batch-size", "8", "--epochs", "3",

@@ -6,8 +6,8 @@ import itertools
 import numpy as np
 import pytest
 
+from captioning.pretraining import permutation_sets
 from captioning.runtime.errors import CaptioningError
-from jigsaw.hamming_set import maximal_hamming
 
 PROMISED = (
     *((count, 9) for count in (2, 5, 9)),
@@ -31,9 +31,9 @@ def plain_distances(permutations: np.ndarray) -> list[int]:
 @pytest.mark.parametrize(
     ("group", "order", "transitive"),
     [
-        (maximal_hamming.affine_line, 72, 2),
-        (maximal_hamming.projective_line, 504, 3),
-        (maximal_hamming.semilinear_line, 1512, None),
+        (permutation_sets.affine_line, 72, 2),
+        (permutation_sets.projective_line, 504, 3),
+        (permutation_sets.semilinear_line, 1512, None),
     ],
 )
 def test_the_groups_are_closed_and_sharply_transitive(group, order, transitive):
@@ -50,7 +50,7 @@ def test_the_groups_are_closed_and_sharply_transitive(group, order, transitive):
 
 
 def test_gf8_is_a_field():
-    product = maximal_hamming.gf8_products()
+    product = permutation_sets.gf8_products()
     for a, b, c in itertools.product(range(8), repeat=3):
         assert product[a, b] == product[b, a]
         assert product[a, product[b, c]] == product[product[a, b], c]
@@ -60,14 +60,14 @@ def test_gf8_is_a_field():
 
 
 def test_the_affine_plane_gives_3024_permutations_of_distance_5():
-    permutations = maximal_hamming.affine_plane_cosets()
+    permutations = permutation_sets.affine_plane_cosets()
     assert len(as_set(permutations)) == len(permutations) == 3024
-    assert maximal_hamming.distances(permutations)[0] == 5
+    assert permutation_sets.distances(permutations)[0] == 5
 
 
 def test_latin_squares_divide_a_group():
-    group = maximal_hamming.affine_line()
-    squares = maximal_hamming.latin_squares(group, group[:9])
+    group = permutation_sets.affine_line()
+    squares = permutation_sets.latin_squares(group, group[:9])
     assert as_set(squares.reshape(-1, 9)) == as_set(group)
     for square in squares:
         assert (np.sort(square, axis=0) == np.arange(9)[:, None]).all()
@@ -75,12 +75,12 @@ def test_latin_squares_divide_a_group():
 
 @pytest.mark.parametrize(("count", "promised"), PROMISED)
 def test_distances_are_the_promised_ones(count, promised):
-    permutations = maximal_hamming.choose(count)
+    permutations = permutation_sets.choose(count)
     assert permutations.shape == (count, 9)
     assert len(as_set(permutations)) == count
     assert (np.sort(permutations) == np.arange(9)).all()
-    minimum, mean = maximal_hamming.distances(permutations)
-    largest_minimum, largest_mean = maximal_hamming.bounds(count)
+    minimum, mean = permutation_sets.distances(permutations)
+    largest_minimum, largest_mean = permutation_sets.bounds(count)
     assert promised <= minimum <= largest_minimum
     assert mean == pytest.approx(largest_mean, abs=1e-9)
     if count <= 1512:
@@ -88,40 +88,40 @@ def test_distances_are_the_promised_ones(count, promised):
 
 
 def test_beyond_the_constructed_sets_the_search_is_greedy():
-    permutations = maximal_hamming.choose(maximal_hamming.STRUCTURED + 1)
-    assert maximal_hamming.distances(permutations)[0] >= 4
+    permutations = permutation_sets.choose(permutation_sets.STRUCTURED + 1)
+    assert permutation_sets.distances(permutations)[0] >= 4
 
 
 def test_seeds_give_other_sets_as_good():
-    sets = [maximal_hamming.choose(100, seed) for seed in range(4)]
+    sets = [permutation_sets.choose(100, seed) for seed in range(4)]
     assert all(as_set(a) != as_set(b) for a, b in itertools.combinations(sets, 2))
-    measured = [maximal_hamming.distances(permutations) for permutations in sets]
+    measured = [permutation_sets.distances(permutations) for permutations in sets]
     assert {minimum for minimum, _ in measured} == {7}
     assert np.allclose([mean for _, mean in measured], 8.08)
-    assert (sets[0] == maximal_hamming.choose(100, 0)).all()
+    assert (sets[0] == permutation_sets.choose(100, 0)).all()
 
 
 def test_distances_agree_with_a_loop_over_pairs():
     permutations = np.array([np.random.default_rng(i).permutation(9) for i in range(60)])
     plain = plain_distances(permutations)
-    assert maximal_hamming.distances(permutations) == (min(plain), pytest.approx(np.mean(plain)))
+    assert permutation_sets.distances(permutations) == (min(plain), pytest.approx(np.mean(plain)))
 
 
 def test_distances_see_repeated_permutations():
-    assert maximal_hamming.distances(np.tile(np.arange(9), (2, 1))) == (0, 0)
+    assert permutation_sets.distances(np.tile(np.arange(9), (2, 1))) == (0, 0)
 
 
 def test_bounds_are_the_known_ones():
     limits = {9: 9, 10: 8, 72: 8, 73: 7, 504: 7, 505: 6, 3024: 6, 3025: 5, 362880: 2}
-    assert {count: maximal_hamming.bounds(count)[0] for count in limits} == limits
-    assert maximal_hamming.bounds(9)[1] == 9
-    assert maximal_hamming.bounds(100)[1] == pytest.approx(8.0800)
-    assert maximal_hamming.bounds(701)[1] == pytest.approx(8.0114, abs=5e-5)
+    assert {count: permutation_sets.bounds(count)[0] for count in limits} == limits
+    assert permutation_sets.bounds(9)[1] == 9
+    assert permutation_sets.bounds(100)[1] == pytest.approx(8.0800)
+    assert permutation_sets.bounds(701)[1] == pytest.approx(8.0114, abs=5e-5)
 
 
 @pytest.mark.parametrize("count", range(2, 7))
 def test_the_mean_bound_holds_for_small_sets(count):
-    _, largest = maximal_hamming.bounds(count)
+    _, largest = permutation_sets.bounds(count)
     rng = np.random.default_rng(count)
     for _ in range(50):
         permutations = np.array([rng.permutation(9) for _ in range(count)])
@@ -131,7 +131,7 @@ def test_the_mean_bound_holds_for_small_sets(count):
 def test_even_permutations():
     transposition, rotation = np.arange(9), np.roll(np.arange(9), 1)
     transposition[[0, 1]] = 1, 0
-    found = maximal_hamming.is_even(np.array([np.arange(9), transposition, rotation]))
+    found = permutation_sets.is_even(np.array([np.arange(9), transposition, rotation]))
     assert found.tolist() == [True, False, True]  # a cycle of odd length is even
 
 
@@ -141,8 +141,8 @@ def test_the_script_writes_what_loadtxt_reads(tmp_path, script):
     assert lines[1] == "mean distance 8.0800 (at most 8.0800 is possible)"
     assert lines[-1].startswith("wrote maxHammingSet_of_100.txt")
     permutations = np.loadtxt(tmp_path / "maxHammingSet_of_100.txt", dtype=int)
-    assert (permutations == maximal_hamming.load(tmp_path / "maxHammingSet_of_100.txt")).all()
-    assert (permutations == maximal_hamming.choose(100)).all()
+    assert (permutations == permutation_sets.load(tmp_path / "maxHammingSet_of_100.txt")).all()
+    assert (permutations == permutation_sets.choose(100)).all()
 
 
 @pytest.mark.parametrize("arguments", [("1",), ("362881",), ("many",), ("9", "--seed", "-1")])
@@ -151,7 +151,7 @@ def test_wrong_usage_is_refused(tmp_path, script, arguments):
     assert not list(tmp_path.iterdir())
 
 
-SET = maximal_hamming.choose(12)
+SET = permutation_sets.choose(12)
 
 
 def as_text(rows: np.ndarray, separator: str = " ", end: str = "\n") -> str:
@@ -194,7 +194,7 @@ def saved_as_text(rows: np.ndarray) -> bytes:
 def test_load_reads_a_set_as_others_write_it(tmp_path, data):
     path = tmp_path / "set.npy"  # the name decides nothing
     path.write_bytes(data)
-    rows = maximal_hamming.load(path)
+    rows = permutation_sets.load(path)
     assert rows.dtype.kind == "i"
     np.testing.assert_array_equal(rows, SET)
 
@@ -237,6 +237,6 @@ def test_load_refuses_what_is_no_set_of_permutations(tmp_path, data, found):
     path = tmp_path / "set.txt"
     path.write_bytes(data)
     with pytest.raises(CaptioningError, match=found) as caught:
-        maximal_hamming.load(path)
+        permutation_sets.load(path)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)

@@ -5,11 +5,11 @@ import types
 import numpy as np
 import pytest
 
-from jigsaw.hamming_set import maximal_hamming
-from jigsaw.puzzles import Puzzles
+from captioning.pretraining import permutation_sets
+from captioning.pretraining.puzzles import Puzzles
 
 COUNT, BATCH = 22, 4  # the last batch is smaller
-PERMUTATIONS = maximal_hamming.choose(7)
+PERMUTATIONS = permutation_sets.choose(7)
 NUMBERED = np.zeros((COUNT, 50, 50, 3), np.uint8)
 NUMBERED += np.arange(COUNT, dtype=np.uint8)[:, None, None, None]
 

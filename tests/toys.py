@@ -1,37 +1,36 @@
 """Networks that are compiled at once."""
 
 import contextlib
-import functools
 from collections.abc import Iterator
 
 import numpy as np
 
 
-def tiny_trunk(size=64, pool_padding="torch", folded=False, dtype=None):
-    """An encoder's trunk of two blocks: D 128."""
+def tiny_network():
+    """A residual network of two blocks: D 128."""
     from captioning.encoders import residual
 
-    block = residual.basic_block
-    return residual._residual("tiny", block, (1, 1), size, pool_padding, folded, dtype)
+    return residual.Residual("tiny", residual.basic_block, (1, 1))
 
 
 @contextlib.contextmanager
-def tiny_resnet50() -> Iterator[None]:
-    """Puts `tiny_trunk` in the place of ResNet-50, whose checkpoints it reads then."""
-    import pytest
+def replaced(registry, name: str, entry) -> Iterator[None]:
+    """Puts something else in the place of a registry's entry."""
+    before = registry._entries[name]
+    registry._entries[name] = entry, "in a test"
+    yield
+    registry._entries[name] = before
 
-    from captioning.encoders import residual
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(residual.BACKBONES, "resnet50", tiny_trunk)
-        patch.setattr(residual, "resnet50", tiny_trunk)
-        fresh = functools.cache(residual.parameter_shapes.__wrapped__)
-        patch.setattr(residual, "parameter_shapes", fresh)
-        yield
+def tiny_resnet50():
+    """Puts `tiny_network` in the place of ResNet-50, whose checkpoints it reads then."""
+    from captioning.encoders.registry import BACKBONES
+
+    return replaced(BACKBONES, "resnet50", tiny_network())
 
 
 def torchvision_state(values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The weights of a trunk under torchvision's names: kernels (out, in, h, w), with counters."""
+    """The weights of a network under torchvision's names: kernels (out, in, h, w), with counters."""
     state = {}
     for name, array in values.items():
         layer, kind = name.split("/")
@@ -46,7 +45,7 @@ def torchvision_state(values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def one_convolution(size, dtype=None):
-    """A trunk for the puzzle network, with a normalisation: (n, size, size, 3) → (…, 4)."""
+    """A backbone for the puzzle network, with a normalisation: (n, size, size, 3) → (…, 4)."""
     import keras
 
     pixels = keras.Input((size, size, 3))

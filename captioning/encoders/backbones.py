@@ -1,4 +1,5 @@
-"""Weights of residual trunks: from the files of any framework, drawn at random, or taught here."""
+"""Backbones, networks with their weights: drawn at random, trained here, or read from the files of
+any framework."""
 
 import dataclasses
 import fnmatch
@@ -13,13 +14,15 @@ import keras
 import numpy as np
 
 from captioning.data import seen
-from captioning.encoders import residual, sources
+from captioning.encoders import sources
+from captioning.encoders.network import assign, parameters
+from captioning.encoders.registry import BACKBONES, backbone_name
 from captioning.formats import archives, checkpoints
 from captioning.runtime import console, files
 from captioning.runtime.errors import CaptioningError, printable, refusing
 
 SIZES = (32, 1024)  # least and largest side of the pictures an encoder may take, in pixels
-# A tensor that tells where a trunk's names begin, and the modules that go by other names than
+# A tensor that tells where a backbone's names begin, and the modules that go by other names than
 # torchvision's: lightly puts its children into a Sequential, which numbers them.
 _ANCHORS = {
     "layer1.0.conv1.weight": {},
@@ -30,28 +33,28 @@ _ANCHORS = {
 }
 _RECORD = "encoder"  # an attribute of the HDF5 file, JSON
 _SEEN = "seen"  # a dataset of it, uint64: see `captioning.seen`
-_ADVICE = "fetch or make it anew"
+_ADVICE = "get or make it again"
 # Words in the name of an encoder that is the moving average of another: MoCo's encoder_k, DINO's
 # teacher, BYOL's target, solo-learn's momentum_backbone
 _AVERAGED = {"k", "key", "m", "momentum", "teacher", "target", "ema", "average", "averaged"}
 
 
 @dataclasses.dataclass(frozen=True)
-class Trunk:
-    """A residual trunk as data, and what it must be fed with.
+class Backbone:
+    """A network as data: its kind, its weights, and what it must be fed with.
 
     Attributes:
-        values: name → array, as `residual.parameters` has them.
-        backbone: a name of `residual.BACKBONES`.
+        values: name → array, as `network.parameters` has them.
+        network: a name of `registry.BACKBONES`.
         size: height and width in pixels of the pictures it is meant for.
         preprocessing: a name of `sources.PREPROCESSINGS`.
-        pool_padding: see `residual.resnet50`.
+        pool_padding: one of the network's `pool_paddings`.
         seen: the images it has been trained on, see `captioning.seen`.
-        prefix: of its tensors' names, where it had to be told to `read` which trunk of the file.
+        prefix: of its tensors' names, where `read` had to be told which backbone of the file.
     """
 
     values: Mapping[str, np.ndarray]
-    backbone: str = "resnet50"
+    network: str = "resnet50"
     size: int = 224
     preprocessing: str = "imagenet"
     pool_padding: str = "torch"
@@ -66,32 +69,33 @@ class Trunk:
             digest.update(np.ascontiguousarray(self.values[name]))
         return digest.hexdigest()
 
-    def folded(self, dtype: str | None = None) -> keras.Model:
-        """The network for inference: see `residual.fold`."""
-        network = self._build(self.size, True, dtype)
-        residual.fold(self.values, network)
+    def for_inference(self, dtype: str | None = None) -> keras.Model:
+        """The network that makes features, for pictures of `size` pixels."""
+        kind = BACKBONES[self.network]
+        network = kind.build_for_inference(self.size, dtype, **self._details)
+        kind.fill(self.values, network)
         return network
 
     def trainable(self, size: int, dtype: str | None = None) -> keras.Model:
         """The network to go on training, on pictures of `size` pixels."""
-        network = self._build(size, False, dtype)
-        for variable in network.variables:
-            variable.assign(self.values[variable.path])
+        network = BACKBONES[self.network].build(size, dtype, **self._details)
+        assign(self.values, network)
         return network
 
-    def _build(self, size: int, folded: bool, dtype: str | None) -> keras.Model:
-        make = residual.BACKBONES[self.backbone]
-        return make(size, self.pool_padding, folded, dtype)
+    @property
+    def _details(self) -> dict[str, str]:
+        """What only some kinds of networks have."""
+        return {} if self.pool_padding == "torch" else {"pool_padding": self.pool_padding}
 
 
-def untrained(backbone: str, size: int) -> Trunk:
-    """A trunk as training starts with it; Keras's global seed draws the weights."""
-    network = residual.BACKBONES[backbone](size)
-    return Trunk(residual.parameters(network), backbone, size)
+def untrained(network: str, size: int) -> Backbone:
+    """A backbone as training starts with it; Keras's global seed draws the weights."""
+    network = backbone_name(network)
+    return Backbone(parameters(BACKBONES[network].build(size)), network, size)
 
 
-def random(seed: int) -> Trunk:
-    """A ResNet-50 that has learned nothing, for a baseline.
+def random(seed: int) -> Backbone:
+    """A ResNet-50 that was never trained, for a baseline.
 
     Glorot and Bengio 2010, the initialisation of Keras, with identity normalisation. Its gain below
     one lets the shortcuts carry the picture through: colours and places are read off these features
@@ -100,7 +104,7 @@ def random(seed: int) -> Trunk:
     """
     generator = np.random.default_rng(seed)
     values = {}
-    for path, shape in residual.parameter_shapes("resnet50").items():
+    for path, shape in BACKBONES["resnet50"].shapes(224).items():
         if path.endswith("/kernel"):
             height, width, channels, filters = shape
             values[path] = generator.standard_normal(shape, np.float32)
@@ -108,11 +112,11 @@ def random(seed: int) -> Trunk:
         else:
             one = path.endswith(("/gamma", "/moving_variance"))
             values[path] = np.full(shape, one, np.float32)
-    return Trunk(values)
+    return Backbone(values)
 
 
-def read(path: Path, prefix: str | None = None) -> Trunk:
-    """The trunk in a file of weights.
+def read(path: Path, prefix: str | None = None) -> Backbone:
+    """The backbone in a file of weights.
 
     What else a checkpoint holds is left aside and named on stderr. Of an encoder and its moving
     average, the encoder itself is taken.
@@ -120,12 +124,12 @@ def read(path: Path, prefix: str | None = None) -> Trunk:
     Args:
         path: PyTorch's `.ckpt`, `.pth` and `.pth.tar`, a TensorFlow checkpoint, or a `.weights.h5`
             of `save` or of Keras, of `residual.resnet50`.
-        prefix: what the names of the trunk's tensors begin with, where a checkpoint of PyTorch
-            holds several trunks; the last dot may be left out.
+        prefix: what the names of the backbone's tensors begin with, where a checkpoint of
+            PyTorch holds several; the last dot may be left out.
 
     Raises:
-        CaptioningError: if the file is damaged, does not hold exactly such a trunk, holds several
-            that no known name tells apart, or numbers that are not finite.
+        CaptioningError: if the file is damaged, does not hold exactly such a backbone, holds
+            several that no known name tells apart, or numbers that are not finite.
     """
     if prefix is not None and path.suffix == ".h5":
         raise _no_choice(path)
@@ -138,102 +142,102 @@ def read(path: Path, prefix: str | None = None) -> Trunk:
         except OSError as error:  # when it is opened, or where a part is read
             raise CaptioningError(
                 f"{path} is not a whole HDF5 file ({printable(str(error))}); check the path, or "
-                "make it anew"
+                "make it again"
             ) from None
-        return Trunk(_own(path))
+        return Backbone(_own(path))
     framework, tensors = checkpoints.read(path)
-    shapes = residual.parameter_shapes("resnet50")
+    shapes = BACKBONES["resnet50"].shapes(224)
     if framework == "torch":
         return _torchvision(tensors, shapes, path, prefix)
     if prefix is not None:
         raise _no_choice(path)
     values = _google(tensors, shapes, path)
-    return Trunk(values, preprocessing="unit", pool_padding="same")
+    return Backbone(values, preprocessing="unit", pool_padding="same")
 
 
 def _no_choice(path: Path) -> CaptioningError:
     return CaptioningError(
-        f"expected a checkpoint of PyTorch to choose a trunk from by its prefix, found {path}, "
+        f"expected a checkpoint of PyTorch to choose a backbone from by its prefix, found {path}, "
         "which is of another kind; leave --prefix out"
     )
 
 
-def save(path: str | os.PathLike, trunk: Trunk, record: dict) -> Path:
-    """Write a trunk as HDF5: an array for each parameter, under its name.
+def save(path: str | os.PathLike, backbone: Backbone, record: dict) -> Path:
+    """Write a backbone as HDF5: an array for each parameter, under its name.
 
     Kernels become 16-bit floats, which halves the file and moves features by about a thousandth.
 
     Args:
         path: ends in `.weights.h5`.
-        record: how it was made, JSON-able; stands in the file with what `Trunk` says.
+        record: how it was made, JSON-able; stands in the file with what `Backbone` says.
 
     Raises:
         CaptioningError: if a number is not finite, or too large for its 16 bits.
     """
-    description = dataclasses.asdict(dataclasses.replace(trunk, values={}))
-    del description["values"], description["prefix"], description["seen"]
+    description = {"backbone": backbone.network, "size": backbone.size}
+    description |= {"preprocessing": backbone.preprocessing, "pool_padding": backbone.pool_padding}
     with np.errstate(over="ignore"):
         arrays = {
             name: values.astype(np.float16 if values.ndim == 4 else np.float32)
-            for name, values in trunk.values.items()
+            for name, values in backbone.values.items()
         }
-    archives.check_finite(arrays, f"the trunk to write to {path}", "lower the learning rate")
+    archives.check_finite(arrays, f"the backbone to write to {path}", "lower the learning rate")
     with files.atomic(path) as temporary, h5py.File(temporary, "w") as file:
         file.attrs[_RECORD] = json.dumps(record | description)
         for name, values in arrays.items():
             file[name] = values
-        if len(trunk.seen):
-            file[_SEEN] = trunk.seen
+        if len(backbone.seen):
+            file[_SEEN] = backbone.seen
     return Path(path)
 
 
-def _saved(path: Path, file: h5py.File) -> Trunk:
+def _saved(path: Path, file: h5py.File) -> Backbone:
     if file.attrs.get_id(_RECORD).shape != ():  # many texts, as long as one likes
         raise ValueError("its record is no text")
     record = json.loads(file.attrs[_RECORD])
     if not isinstance(record, dict):
         raise ValueError("its record describes none")
-    backbone, size = record.get("backbone"), record.get("size")
+    network, size = backbone_name(record.get("backbone")), record.get("size")
     if (
-        backbone not in residual.BACKBONES
+        network not in BACKBONES
         or type(size) is not int
         or not SIZES[0] <= size <= SIZES[1]
         or record.get("preprocessing") not in sources.PREPROCESSINGS
-        or record.get("pool_padding") not in ("torch", "same")
+        or record.get("pool_padding") not in BACKBONES[network].pool_paddings
     ):
         raise ValueError("its record describes none")
     nodes = {}
     file.visititems(
         lambda name, node: nodes.update({name: node}) if isinstance(node, h5py.Dataset) else None
     )
-    shapes = residual.parameter_shapes(backbone)
+    shapes = BACKBONES[network].shapes(size)
     images = nodes.pop(_SEEN, None)
     if images is not None and (images.ndim != 1 or images.dtype != np.uint64):
         raise ValueError("it does not tell which images it has seen")
-    _check(nodes, shapes, "", path, network=f"trunk {backbone!r}")  # before any is read
+    _check(nodes, shapes, "", path, network=f"backbone {network!r}")  # before any is read
     if any(nodes[name].dtype.kind != "f" for name in shapes):
         raise ValueError("it holds something else than floats")
     values = {name: nodes[name][()].astype(np.float32) for name in shapes}
     archives.check_finite(values, path, _ADVICE)
     how = record["preprocessing"], record["pool_padding"]
-    return Trunk(values, backbone, size, *how, seen.NONE if images is None else images[()])
+    return Backbone(values, network, size, *how, seen.NONE if images is None else images[()])
 
 
 def _own(path: Path) -> dict[str, np.ndarray]:
-    trunk = residual.resnet50()
+    network = BACKBONES["resnet50"].build(224)
     arrays = []
     try:
         with h5py.File(path) as file:
             file.visititems(lambda _, item: arrays.append(item) if hasattr(item, "shape") else None)
-        if len(arrays) != len(trunk.variables):  # Keras passes over what it does not look for
-            raise ValueError(f"{len(arrays)} arrays instead of {len(trunk.variables)}")
-        trunk.load_weights(path)
+        if len(arrays) != len(network.variables):  # Keras passes over what it does not look for
+            raise ValueError(f"{len(arrays)} arrays instead of {len(network.variables)}")
+        network.load_weights(path)
     except (ValueError, OSError, KeyError) as error:
         raise CaptioningError(
             f"expected the weights of residual.resnet50 in {path}, found others "
             f"({str(error).splitlines()[0]}); check the path"
         ) from None
-    values = residual.parameters(trunk)
+    values = parameters(network)
     archives.check_finite(values, path, _ADVICE)
     return values
 
@@ -258,8 +262,8 @@ def _google(tensors: dict, shapes: dict, path: Path) -> dict[str, np.ndarray]:
     return {name: tensors[key] for key, name in keys.items()}
 
 
-def _torchvision(tensors: dict, shapes: dict, path: Path, prefix: str | None) -> Trunk:
-    """The trunk of torchvision's names behind a prefix; kernels are (out, in, h, w)."""
+def _torchvision(tensors: dict, shapes: dict, path: Path, prefix: str | None) -> Backbone:
+    """The backbone of torchvision's names behind a prefix; kernels are (out, in, h, w)."""
     renamed = {
         key.removesuffix(anchor): modules
         for key in tensors
@@ -313,7 +317,7 @@ def _torchvision(tensors: dict, shapes: dict, path: Path, prefix: str | None) ->
         name: tensors[key].transpose(2, 3, 1, 0) if tensors[key].ndim == 4 else tensors[key]
         for key, name in keys.items()
     }
-    return Trunk(values, prefix=None if taken == usual else taken)
+    return Backbone(values, prefix=None if taken == usual else taken)
 
 
 def _online(prefixes: list[str]) -> str | None:
@@ -336,14 +340,14 @@ def _named(prefix: str, prefixes: list[str], path: Path) -> str:
 
 
 def _leave_aside(keys: Iterable[str], prefix: str, path: Path) -> None:
-    """Say in one line which tensors beside the trunk are not used, by the modules they are of."""
+    """Say in one line which tensors beside the backbone are not used, by their modules."""
     groups = dict.fromkeys(_module(key, prefix) for key in sorted(keys))
     if groups:
         console.note(f"{path.name}: left aside: {_listed(groups, 8)} ({len(keys):,} tensors)")
 
 
 def _module(key: str, prefix: str) -> str:
-    """The shortest part of a name that is not the trunk's: module.fc for module.fc.2.bias."""
+    """The shortest part of a name that is not the backbone's: module.fc for module.fc.2.bias."""
     separator = "/" if "/" in prefix else "."
     start, end = 0, key.find(separator)
     while end >= 0 and prefix.startswith(key[start : end + 1], start):
@@ -360,13 +364,13 @@ def _check(
 ) -> None:
     """Every tensor of the network there, of its shape, and no other but those known to be idle."""
     missing = [key for key in expected if key not in tensors]
-    strangers = [key for key in tensors if key not in expected and not _is_ignored(key, prefix)]
+    unexpected = [key for key in tensors if key not in expected and not _is_ignored(key, prefix)]
     misshapen = [
         f"{key} of shape {tensors[key].shape} instead of {shape}"
         for key, shape in expected.items()
         if key in tensors and tensors[key].shape != shape
     ]
-    faults = {"missing": missing, "unknown": strangers, "misshapen": misshapen}
+    faults = {"missing": missing, "unknown": unexpected, "misshapen": misshapen}
     if any(faults.values()):
         found = "; ".join(f"{fault} {_listed(keys)}" for fault, keys in faults.items() if keys)
         raise CaptioningError(

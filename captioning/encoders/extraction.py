@@ -43,7 +43,7 @@ def extract(
         image_ids: of the files' names.
 
     Returns:
-        features: image id → float32 (1, D), in the order of `paths`.
+        features: image id → float32 (tokens, D), in the order of `paths`.
         skipped: file name → reason, of unreadable files and of pictures whose id was taken.
 
     Raises:
@@ -133,7 +133,7 @@ def _fingerprint(path: Path) -> str:
 
 
 class _Pieces:
-    """Features on disk in pieces of a few batches: fingerprint → float32 (1, D)."""
+    """Features on disk in pieces of a few batches: fingerprint → float32 (tokens, D)."""
 
     def __init__(self, folder: Path, record: dict):
         self.folder, self.record = folder, record
@@ -170,4 +170,6 @@ class _Pieces:
 
 
 def _rows(names: Iterable[str], features: np.ndarray) -> dict[str, np.ndarray]:
-    return {name: features[i : i + 1] for i, name in enumerate(names)}
+    if features.ndim == 2:  # of a piece that a former version left: one token, without its axis
+        features = features[:, None]
+    return dict(zip(names, features, strict=True))

@@ -3,9 +3,10 @@
 import dataclasses
 import functools
 import hashlib
+import math
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path, PureWindowsPath
 from typing import NamedTuple
 
@@ -14,7 +15,8 @@ import numpy as np
 from keras import ops
 
 from captioning.data import seen
-from captioning.encoders import backbones, context_free, residual, sources
+from captioning.encoders import backbones, context_free, sources
+from captioning.encoders.registry import BACKBONES
 from captioning.formats import archives
 from captioning.runtime import files
 from captioning.runtime.errors import CaptioningError
@@ -25,10 +27,10 @@ _WITH_CORNERS = 16 / 13  # side of a picture beside that of its four corners
 
 @dataclasses.dataclass
 class Encoder:
-    """A network with its preprocessing inside, and the record that tells how to make it again.
+    """A backbone with its preprocessing inside, and the record that tells how to make it again.
 
     Attributes:
-        network: uint8 RGB (n, size, size, 3) → (n, dimension).
+        network: uint8 RGB (n, size, size, 3) → (n, dimension), or (n, tokens, dimension).
         record: JSON-able; `from_record` takes it.
         seen: the images it has been trained on, see `captioning.seen`.
     """
@@ -43,6 +45,12 @@ class Encoder:
         return self.network.input_shape[1]
 
     @property
+    def tokens(self) -> int:
+        """Feature vectors a picture: 1 where they are pooled, else the places of a grid."""
+        _, *grid, _ = self.network.output_shape
+        return math.prod(grid)
+
+    @property
     def dimension(self) -> int:
         """Length of a feature vector."""
         return self.network.output_shape[-1]
@@ -53,19 +61,20 @@ class Encoder:
         return self.record.get("crops", 1)
 
     def extract(self, pixels: np.ndarray, batch_size: int = 32) -> np.ndarray:
-        """Features of uint8 RGB pictures (n, size, size, 3): float32 (n, dimension).
+        """Features of uint8 RGB pictures (n, size, size, 3): float32 (n, tokens, dimension).
 
-        The trunk sees at most `batch_size` crops at a time, or those of one picture.
+        The backbone sees at most `batch_size` crops at a time, or those of one picture.
         """
-        features = np.empty((len(pixels), self.dimension), np.float32)
+        features = np.empty((len(pixels), self.tokens, self.dimension), np.float32)
         step = max(1, batch_size // self.crops)
         for i in range(0, len(pixels), step):
-            features[i : i + step] = self._run(pixels[i : i + step])
+            made = self._run(pixels[i : i + step])
+            features[i : i + step] = made.reshape(-1, self.tokens, self.dimension)
         return features
 
-    def take(self, values: Mapping[str, np.ndarray]) -> None:
-        """Other weights for the trunk of `of_trunk`, under the names of `residual.parameters`."""
-        residual.fold(values, self.network.layers[-1])
+    def take(self, backbone: backbones.Backbone) -> None:
+        """Put other weights into an encoder of `of_backbone`, of the same network."""
+        BACKBONES[backbone.network].fill(backbone.values, self.network.layers[-1])
 
     @functools.cached_property
     def _run(self) -> Callable[[np.ndarray], np.ndarray]:
@@ -94,7 +103,7 @@ def load(
     Args:
         name_or_file: one of `sources.NAMES` (downloaded once), or a file: PyTorch's `.ckpt`,
             `.pth` and `.pth.tar`, a TensorFlow checkpoint (prefix, `.index` or folder), the
-            `.weights.h5` of `contrastive/main.py` or `residual.resnet50`, the `.h5` of
+            `.weights.h5` of `pretraining/main.py` or `residual.resnet50`, the `.h5` of
             `keras.applications.ResNet50`, or the `.keras` of `jigsaw/main.py` (see `of_jigsaw`).
         preprocessing: a name of `sources.PREPROCESSINGS`; None is that of the source.
         precision: one of `PRECISIONS`; bfloat16 is twice as fast where the processor has it, and
@@ -102,11 +111,12 @@ def load(
         seed: of the weights of "random".
         crops: one of `sources.CROPS`; features are the mean over as many crops of the picture,
             see `crops_of`, and take as many times as long.
-        prefix: which of several trunks of a PyTorch checkpoint, see `backbones.read`. The record
+        prefix: which of several backbones of a PyTorch checkpoint, see `backbones.read`. The record
             holds it where it decides, as the names of the tensors have it.
 
     Raises:
-        CaptioningError: if the weights cannot be had, or are not exactly those of the network.
+        CaptioningError: if the weights cannot be had, or are not exactly those of the network; if
+            features of a grid were to be the mean over crops.
         ValueError: if `crops` is none of `sources.CROPS`, or `prefix` no text.
     """
     if type(crops) is not int or crops not in sources.CROPS:
@@ -125,12 +135,12 @@ def load(
     if name == "random":
         if prefix is not None:
             raise CaptioningError(
-                "expected a file to choose a trunk from by its prefix, found the encoder 'random'; "
-                "leave --prefix out"
+                "expected a file to choose a backbone from by its prefix, found the encoder "
+                "'random'; leave --prefix out"
             )
         record = {"name": name, "file": None, "sha256": None, "seed": seed}
         drawn = backbones.random(seed)
-        trunk, of_source, images = drawn.folded(precision), drawn.preprocessing, drawn.seen
+        bare, of_source, images = drawn.for_inference(precision), drawn.preprocessing, drawn.seen
     else:
         if name in sources.SOURCES:
             path = sources.fetch(name)
@@ -140,19 +150,23 @@ def load(
             record = {"name": path.name, "file": str(path)}
         record["sha256"] = _digest(path)
         read = _read(path, precision, prefix)
-        trunk, of_source, images = read.network, read.preprocessing, read.seen
+        bare, of_source, images = read.network, read.preprocessing, read.seen
         if read.prefix is not None:
             record["prefix"] = read.prefix
         if name in sources.SOURCES:
             of_source = sources.SOURCES[name].preprocessing
     how = preprocessing or of_source
-    network = _with_preprocessing(trunk, sources.PREPROCESSINGS[how], crops)
+    if crops > 1 and len(bare.output_shape) > 2:
+        raise CaptioningError(
+            f"expected one feature a picture to average over crops, found {name}, with a grid; "
+            "leave --crops out"
+        )
+    network = _with_preprocessing(bare, sources.PREPROCESSINGS[how], crops)
     record |= {"preprocessing": how, "precision": precision}
     if crops > 1:
         record["crops"] = crops
     encoder = Encoder(network, record, images)
-    encoder.record.update(size=encoder.size, dimension=encoder.dimension)
-    return encoder
+    return _described(encoder)
 
 
 def from_record(
@@ -204,7 +218,7 @@ def _check_digest(places: list[Path], expected: str) -> Path:
     raise CaptioningError(
         "the encoder this model was trained with has changed: expected weights of SHA-256 "
         f"{expected}, found {found}; put the former ones back, name a copy of them with "
-        "--encoder, or train the model anew"
+        "--encoder, or train the model again"
     )
 
 
@@ -229,22 +243,29 @@ def of_jigsaw(path: Path, mode: str = context_free.MODES[0], precision: str = "f
         "precision": precision,
     }
     encoder = Encoder(network, record, context_free.images_seen(trained))
+    return _described(encoder)
+
+
+def _described(encoder: Encoder) -> Encoder:
+    """With the shape of its features in its record."""
     encoder.record.update(size=encoder.size, dimension=encoder.dimension)
+    if encoder.tokens > 1:
+        encoder.record["tokens"] = encoder.tokens
     return encoder
 
 
-def trunk(name_or_file: str, seed: int = 0) -> backbones.Trunk:
-    """The trunk behind an encoder's name or file, to go on training it.
+def backbone(name_or_file: str, seed: int = 0) -> backbones.Backbone:
+    """The backbone behind an encoder's name or file, to go on training it.
 
     Raises:
-        CaptioningError: see `load`; and for what is no such trunk: "imagenet", jigsaw networks.
+        CaptioningError: see `load`; and for "imagenet" and jigsaw networks, which are others.
     """
     if name_or_file == "random":
         return backbones.random(seed)
     if name_or_file == "imagenet" or name_or_file.endswith(".keras"):
         raise CaptioningError(
-            f"expected a trunk that can be trained on, found {name_or_file}, which is another kind "
-            "of network; name another one"
+            f"expected a backbone that can be trained on, found {name_or_file}, which is another "
+            "kind of network; name another one"
         )
     source = sources.SOURCES.get(name_or_file)
     path = sources.fetch(name_or_file) if source else _existing(name_or_file)
@@ -252,25 +273,25 @@ def trunk(name_or_file: str, seed: int = 0) -> backbones.Trunk:
     return dataclasses.replace(read, preprocessing=source.preprocessing) if source else read
 
 
-def of_trunk(trunk: backbones.Trunk, precision: str = "float32") -> Encoder:
-    """An encoder of a trunk in memory, without a record."""
-    how = sources.PREPROCESSINGS[trunk.preprocessing]
-    return Encoder(_with_preprocessing(trunk.folded(precision), how), {})
+def of_backbone(backbone: backbones.Backbone, precision: str = "float32") -> Encoder:
+    """An encoder of a backbone in memory, without a record."""
+    how = sources.PREPROCESSINGS[backbone.preprocessing]
+    return Encoder(_with_preprocessing(backbone.for_inference(precision), how), {})
 
 
 def _with_preprocessing(
-    trunk: keras.Model, how: sources.Preprocessing, crops: int = 1
+    bare: keras.Model, how: sources.Preprocessing, crops: int = 1
 ) -> keras.Model:
-    size = trunk.input_shape[1]
+    size = bare.input_shape[1]
     side = round(_WITH_CORNERS * size) if crops == 10 else size
     pixels = keras.Input((side, side, 3), dtype="uint8")
     x = keras.layers.Rescaling(how.scale, how.shift, dtype="float32")(pixels)
     if how.order == "BGR":
         x = ops.flip(x, axis=-1)
     if crops == 1:
-        return keras.Model(pixels, trunk(x))
+        return keras.Model(pixels, bare(x))
     views = crops_of(x, size)
-    x = trunk(ops.concatenate(views, axis=0))
+    x = bare(ops.concatenate(views, axis=0))
     return keras.Model(pixels, ops.mean(ops.reshape(x, (len(views), -1, x.shape[-1])), axis=0))
 
 
@@ -335,8 +356,8 @@ class _Read(NamedTuple):
 def _read(path: Path, precision: str, prefix: str | None) -> _Read:
     if path.suffix == ".h5" and not path.name.endswith(".weights.h5") and prefix is None:
         return _Read(_keras_applications(path, precision), "caffe", seen.NONE, None)
-    trunk = backbones.read(path, prefix)
-    return _Read(trunk.folded(precision), trunk.preprocessing, trunk.seen, trunk.prefix)
+    read = backbones.read(path, prefix)
+    return _Read(read.for_inference(precision), read.preprocessing, read.seen, read.prefix)
 
 
 def _keras_applications(path: Path, precision: str) -> keras.Model:
@@ -345,7 +366,7 @@ def _keras_applications(path: Path, precision: str) -> keras.Model:
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy(precision)
     try:
-        trunk = keras.applications.ResNet50(
+        network = keras.applications.ResNet50(
             include_top=False, weights=os.fspath(path), input_shape=(size, size, 3)
         )
     except (ValueError, OSError, KeyError) as error:
@@ -355,7 +376,7 @@ def _keras_applications(path: Path, precision: str) -> keras.Model:
         ) from None
     finally:
         keras.config.set_dtype_policy(policy)
-    arrays = {w.path: keras.ops.convert_to_numpy(w) for w in trunk.weights}
+    arrays = {w.path: keras.ops.convert_to_numpy(w) for w in network.weights}
     archives.check_finite(arrays, path, "delete it and run again, or check the path")
-    average = keras.layers.GlobalAveragePooling2D(dtype="float32")(trunk.output)
-    return keras.Model(trunk.input, average)
+    average = keras.layers.GlobalAveragePooling2D(dtype="float32")(network.output)
+    return keras.Model(network.input, average)

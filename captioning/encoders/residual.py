@@ -1,9 +1,9 @@
 """Residual networks in Keras, layer for layer and name for name those of torchvision.
 
-A trunk takes float (n, size, size, 3), already preprocessed, and returns the average-pooled
-activation (n, D). Everything is built from three pieces: `ConvNorm`, `basic_block`, `bottleneck`
-(He et al. 2015, https://arxiv.org/abs/1512.03385; the numbers of blocks are those of its table 1).
-torchvision's `layer1.0.conv1` is the layer `layer1_0_conv1` here, on all backends.
+Everything is built from three pieces: `ConvNorm`, `basic_block` and `bottleneck` (He et al. 2015,
+https://arxiv.org/abs/1512.03385). `RESNET18` and `RESNET50` are what encoders are made of, `small`
+and `alexnet` the smaller networks of the jigsaw branch. torchvision's `layer1.0.conv1` is the layer
+`layer1_0_conv1` here, on all backends.
 """
 
 import dataclasses
@@ -14,6 +14,7 @@ import keras
 import numpy as np
 from keras import layers
 
+from captioning.encoders.network import Network
 from captioning.runtime.errors import CaptioningError
 
 EPSILON = 1e-5  # torchvision's and Google's batch normalisation; keras.applications has 1.001e-5
@@ -21,10 +22,10 @@ EPSILON = 1e-5  # torchvision's and Google's batch normalisation; keras.applicat
 
 @dataclasses.dataclass(frozen=True)
 class ConvNorm:
-    """Convolution without bias, batch normalisation, ReLU: the brick of every trunk.
+    """Convolution without bias, batch normalisation, ReLU: the brick of every network here.
 
     Attributes:
-        folded: a single convolution with a bias instead, for inference: see `fold`.
+        folded: a single convolution with a bias instead, for inference: see `Residual.fill`.
         dtype: Keras dtype policy of the layers; None is the global one.
     """
 
@@ -47,7 +48,7 @@ class ConvNorm:
             stride,
             padding,
             use_bias=self.folded,
-            kernel_initializer="zeros" if self.folded else he,  # `fold` writes over it
+            kernel_initializer="zeros" if self.folded else he,  # `fill` writes over it
             dtype=self.dtype,
             name=name,
         )(x)
@@ -97,67 +98,97 @@ def bottleneck(conv: ConvNorm, x, name: str, filters: int, stride: int = 1):
     return conv.join(x, shortcut, name)
 
 
-def _residual(
-    name: str,
-    block: Callable,
-    blocks: Sequence[int],
-    size: int,
-    pool_padding: str,
-    folded: bool,
-    dtype: str | None,
-) -> keras.Model:
-    """A residual network of four groups of blocks: see `resnet18` and `resnet50`."""
-    conv = ConvNorm(folded, dtype)
-    inputs = keras.Input((size, size, 3))
-    x = conv(inputs, "conv1", 64, 7, 2)
-    if pool_padding == "torch":  # zeros do as well as PyTorch's -inf: nothing here is negative
-        x = layers.ZeroPadding2D(1, dtype=dtype, name="maxpool_pad")(x)
-        x = layers.MaxPooling2D(3, 2, "valid", dtype=dtype, name="maxpool")(x)
-    else:
-        x = layers.MaxPooling2D(3, 2, "same", dtype=dtype, name="maxpool")(x)
-    for group, count in enumerate(blocks):
-        for i in range(count):
-            stride = 2 if group > 0 and i == 0 else 1
-            x = block(conv, x, f"layer{group + 1}_{i}", 64 << group, stride)
-    outputs = layers.GlobalAveragePooling2D(dtype="float32", name="avgpool")(x)
-    return keras.Model(inputs, outputs, name=name)
+class Residual(Network):
+    """A residual network of groups of blocks, without classifier; folds its normalisations.
 
-
-def resnet50(
-    size: int = 224,
-    pool_padding: str = "torch",
-    folded: bool = False,
-    dtype: str | None = None,
-) -> keras.Model:
-    """ResNet-50 v1.5 without classifier: float (n, size, size, 3) → float32 (n, 2048).
-
-    Args:
-        size: height and width of the pictures in pixels.
-        pool_padding: of the first max-pool: "torch" pads one pixel on every side, "same" is
-            TensorFlow's, used by Google's SimCLR.
-        folded: build the inference form that `fold` fills.
-        dtype: Keras dtype policy, such as "bfloat16"; the average is float32 in any case.
+    The numbers of blocks are those of table 1 of He et al.; the features are the average of the
+    last group's output, 512 of ResNet-18, 2048 of ResNet-50.
     """
-    return _residual("resnet50", bottleneck, (3, 4, 6, 3), size, pool_padding, folded, dtype)
+
+    pool_paddings = ("torch", "same")
+
+    def __init__(self, name: str, block: Callable, blocks: Sequence[int]):
+        self.name, self.block, self.blocks = name, block, blocks
+
+    def build(
+        self,
+        size: int = 224,
+        dtype: str | None = None,
+        pool_padding: str = "torch",
+        folded: bool = False,
+    ) -> keras.Model:
+        """The network: float (n, size, size, 3) → float32 (n, D).
+
+        Args:
+            size: height and width of the pictures in pixels.
+            dtype: Keras dtype policy, such as "bfloat16"; the average is float32 in any case.
+            pool_padding: of the first max-pool: "torch" pads one pixel on every side, "same" is
+                TensorFlow's, used by Google's SimCLR.
+            folded: build the form for inference that `fill` takes.
+        """
+        conv = ConvNorm(folded, dtype)
+        inputs = keras.Input((size, size, 3))
+        x = conv(inputs, "conv1", 64, 7, 2)
+        if pool_padding == "torch":  # zeros do as well as PyTorch's -inf: nothing is negative
+            x = layers.ZeroPadding2D(1, dtype=dtype, name="maxpool_pad")(x)
+            x = layers.MaxPooling2D(3, 2, "valid", dtype=dtype, name="maxpool")(x)
+        else:
+            x = layers.MaxPooling2D(3, 2, "same", dtype=dtype, name="maxpool")(x)
+        for group, count in enumerate(self.blocks):
+            for i in range(count):
+                stride = 2 if group > 0 and i == 0 else 1
+                x = self.block(conv, x, f"layer{group + 1}_{i}", 64 << group, stride)
+        outputs = layers.GlobalAveragePooling2D(dtype="float32", name="avgpool")(x)
+        return keras.Model(inputs, outputs, name=self.name)
+
+    def build_for_inference(self, size, dtype=None, pool_padding="torch"):
+        return self.build(size, dtype, pool_padding, folded=True)
+
+    def fill(self, values, network):
+        """Put weights into a network of `build_for_inference`, the normalisations folded in.
+
+        In inference batch normalisation is the line `gamma · (y - mean) / √(variance + ε) + beta`,
+        so that the convolution before it takes it in (Jacob et al. 2017,
+        https://arxiv.org/abs/1712.05877, section 3.2).
+
+        Raises:
+            CaptioningError: if a variance is negative.
+        """
+        for layer in convolutions(network):
+            gamma, beta, mean, variance = (
+                values[f"{norm_name(layer.name)}/{kind}"].astype(np.float64)
+                for kind in ("gamma", "beta", "moving_mean", "moving_variance")
+            )
+            if (variance < 0).any():
+                raise CaptioningError(
+                    f"expected variances of at least 0, found {variance.min():.3g} in "
+                    f"{norm_name(layer.name)}/moving_variance; get or make the weights again"
+                )
+            scale = gamma / np.sqrt(variance + EPSILON)
+            kernel = values[f"{layer.name}/kernel"] * scale  # (h, w, in, out) · (out,)
+            bias = beta - mean * scale
+            layer.set_weights([kernel.astype(np.float32), bias.astype(np.float32)])
+
+    @functools.cache  # noqa: B019  one for each network there is
+    def shapes(self, size=224):
+        """Names and shapes of the weights, convolution by convolution; of any `size`."""
+        shapes = {}
+        for layer in convolutions(self.build(folded=True)):
+            shapes[f"{layer.name}/kernel"] = tuple(layer.kernel.shape)
+            for kind in ("gamma", "beta", "moving_mean", "moving_variance"):
+                shapes[f"{norm_name(layer.name)}/{kind}"] = (layer.filters,)
+        return shapes
 
 
-def resnet18(
-    size: int = 224,
-    pool_padding: str = "torch",
-    folded: bool = False,
-    dtype: str | None = None,
-) -> keras.Model:
-    """ResNet-18 without classifier: float (n, size, size, 3) → float32 (n, 512); see `resnet50`."""
-    return _residual("resnet18", basic_block, (2, 2, 2, 2), size, pool_padding, folded, dtype)
-
-
-BACKBONES = {"resnet50": resnet50, "small": resnet18}  # what encoders can be made of
+RESNET18 = Residual("resnet18", basic_block, (2, 2, 2, 2))
+RESNET50 = Residual("resnet50", bottleneck, (3, 4, 6, 3))  # v1.5
+resnet18, resnet50 = RESNET18.build, RESNET50.build
 
 
 def small(size: int = 64, dtype: str | None = None) -> keras.Model:
-    """A residual trunk for two cores and an hour: float (n, size, size, 3) → (n, h, h, 256).
+    """A residual network for two cores and an hour: float (n, size, size, 3) → (n, h, h, 256).
 
-    h is size / 32, so that a tile of 64 keeps its four quarters apart.
+    h is size / 32, so that a tile of 64 keeps its four quarters apart. Of the jigsaw branch alone.
     """
     conv = ConvNorm(dtype=dtype)
     inputs = keras.Input((size, size, 3))
@@ -186,51 +217,7 @@ def alexnet(size: int = 64, dtype: str | None = None) -> keras.Model:
     return keras.Model(inputs, x, name="alexnet")
 
 
-def convolutions(trunk: keras.Model) -> list[keras.layers.Conv2D]:
-    """The convolutions of a trunk in the order in which they are made: projections come first."""
-    found = (layer for layer in trunk.layers if isinstance(layer, layers.Conv2D))
+def convolutions(network: keras.Model) -> list[keras.layers.Conv2D]:
+    """The convolutions of a network in the order they are made in: projections come first."""
+    found = (layer for layer in network.layers if isinstance(layer, layers.Conv2D))
     return sorted(found, key=lambda layer: layer.name.replace("downsample", "a"))
-
-
-def parameters(trunk: keras.Model) -> dict[str, np.ndarray]:
-    """All weights of an unfolded trunk, such as `layer1_0_conv1/kernel`, `bn1/moving_mean`."""
-    return {v.path: keras.ops.convert_to_numpy(v) for v in trunk.variables}
-
-
-@functools.cache
-def parameter_shapes(backbone: str) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of what `fold` needs: those of `parameters` of the unfolded trunk."""
-    shapes = {}
-    for layer in convolutions(BACKBONES[backbone](folded=True)):
-        shapes[f"{layer.name}/kernel"] = tuple(layer.kernel.shape)
-        for kind in ("gamma", "beta", "moving_mean", "moving_variance"):
-            shapes[f"{norm_name(layer.name)}/{kind}"] = (layer.filters,)
-    return shapes
-
-
-def fold(values: dict[str, np.ndarray], folded: keras.Model) -> None:
-    """Fill a trunk built with `folded=True` from the weights of its unfolded twin.
-
-    In inference batch normalisation is the line `gamma · (y - mean) / √(variance + ε) + beta`, so
-    that the convolution before it takes it in (Jacob et al. 2017, https://arxiv.org/abs/1712.05877,
-    section 3.2).
-
-    Args:
-        values: arrays under the names, and of the shapes, of `parameter_shapes`.
-
-    Raises:
-        CaptioningError: if a variance is negative.
-    """
-    for layer in convolutions(folded):
-        gamma, beta, mean, variance = (
-            values[f"{norm_name(layer.name)}/{kind}"].astype(np.float64)
-            for kind in ("gamma", "beta", "moving_mean", "moving_variance")
-        )
-        if (variance < 0).any():
-            raise CaptioningError(
-                f"expected variances of at least 0, found {variance.min():.3g} in "
-                f"{norm_name(layer.name)}/moving_variance; fetch or make the weights anew"
-            )
-        scale = gamma / np.sqrt(variance + EPSILON)
-        kernel = values[f"{layer.name}/kernel"] * scale  # (h, w, in, out) · (out,)
-        layer.set_weights([kernel.astype(np.float32), (beta - mean * scale).astype(np.float32)])

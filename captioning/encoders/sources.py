@@ -142,7 +142,7 @@ SOURCES = {
 DIMENSION = 2048  # of the features of every source: all are ResNet-50
 NAMES = (*SOURCES, "random")  # "random" is drawn from a seed, so it has no source
 
-# Tensors that checkpoints hold behind the trunk's own prefix and beside the trunk: heads,
+# Tensors that checkpoints hold behind the backbone's own prefix and beside it: heads,
 # classifiers, counters, SwAV's prototypes, MoCo's queue, the slots of Google's optimiser.
 IGNORED = (
     "*num_batches_tracked",

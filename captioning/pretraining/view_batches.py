@@ -1,6 +1,6 @@
 """Batches to pretrain on: pictures, the numbers that make views of them, and captions."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import keras
 import numpy as np
@@ -22,8 +22,7 @@ class ViewBatches(keras.utils.PyDataset):
     def __init__(
         self,
         images: np.ndarray | hdf5.Images,
-        augmentation: Augmentation,
-        view_count: int,
+        augmentations: Sequence[Augmentation],
         batch_size: int,
         seed: int,
         rows: np.ndarray | None = None,
@@ -31,12 +30,13 @@ class ViewBatches(keras.utils.PyDataset):
     ):
         """
         Args:
+            augmentations: how each view of a picture is made.
             rows: int (N,), which of the images to use; None for all.
             fixed: the same batches every epoch, for validation; as large as `batch_size` at most,
                 so that next to nothing is left out.
         """
         super().__init__()
-        self.images, self.augmentation, self.view_count = images, augmentation, view_count
+        self.images, self.augmentations = images, augmentations
         self.rows = np.arange(len(images)) if rows is None else np.asarray(rows)
         count = -(-len(self.rows) // batch_size) if fixed else 1
         even = max(2, len(self.rows) // count)  # one picture has nothing to be told from
@@ -54,8 +54,8 @@ class ViewBatches(keras.utils.PyDataset):
         places = order[index * self.batch_size : (index + 1) * self.batch_size]
         rng = np.random.default_rng([self.seed, epoch, index + 1])
         batch = {"pixels": self.images[self.rows[places]]}
-        for i in range(self.view_count):
-            batch[f"view{i}"] = self.augmentation.draw(rng, len(places))
+        for i, augmentation in enumerate(self.augmentations):
+            batch[f"view{i}"] = augmentation.draw(rng, len(places))
         return (batch | self.besides(places, rng),)
 
     def besides(self, places: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
@@ -68,27 +68,27 @@ class ViewBatches(keras.utils.PyDataset):
 
 
 class CaptionedViewBatches(ViewBatches):
-    """Views of pictures with captions: one caption at random, and the words of all.
+    """Views of pictures with captions: one at random, and what a method makes of all.
 
-    A batch holds besides "caption": int32 (n, t), word ids padded on the right with 0; "words":
-    float32 (n, V), shares that sum to 1 (to 0 where no caption has any of the words).
+    A batch holds besides "caption": int32 (n, t), word ids padded on the right with 0; and the
+    pictures' rows of each of the `targets`.
     """
 
     def __init__(
         self,
         *arguments,
         captions: Sequence[Sequence[str]],
-        words: Sequence[str],
         tokenizer: Tokenizer,
+        targets: Mapping[str, np.ndarray],
         **more,
     ):
         """
         Args:
             captions: the cleaned captions of each of `rows`.
-            words: V of them.
+            targets: name → array of a row for each of `rows`.
         """
         super().__init__(*arguments, **more)
-        self.word_shares = word_shares(captions, words)
+        self.targets = targets
         encoded = [tokenizer.texts_to_sequences(group) for group in captions]
         longest = max(len(ids) for group in encoded for ids in group)
         self.captions = np.zeros((sum(map(len, encoded)), longest), np.int32)
@@ -99,16 +99,5 @@ class CaptionedViewBatches(ViewBatches):
     def besides(self, places, rng):
         counts = self.first[places + 1] - self.first[places]
         chosen = self.first[places] + rng.integers(counts)
-        return {"caption": self.captions[chosen], "words": self.word_shares[places]}
-
-
-def word_shares(captions: Sequence[Sequence[str]], words: Sequence[str]) -> np.ndarray:
-    """How often each of `words` is among those said of each picture: float32 (n, len(words))."""
-    index = {word: i for i, word in enumerate(words)}
-    shares = np.zeros((len(captions), len(words)), np.float32)
-    for row, group in zip(shares, captions, strict=True):
-        for caption in group:
-            for word in caption.split():
-                if word in index:
-                    row[index[word]] += 1
-    return shares / np.maximum(shares.sum(axis=1, keepdims=True), 1)
+        targets = {name: rows[places] for name, rows in self.targets.items()}
+        return {"caption": self.captions[chosen]} | targets

@@ -16,7 +16,7 @@ from keras import ops
 
 LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601: how much gray is in red, green and blue
 _YIQ = np.array([LUMA, [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
-_BLUR = (0.1 / 224, 2.0 / 224)  # deviation of the Gaussian, as a share of the view's side
+_BLUR = (0.1 / 224, 2.0 / 224)  # standard deviation of the Gaussian, as a share of the view's side
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Augmentation:
                 change places in half of the views, which flips them.
             colour: (count, 3, 3), maps RGB to RGB.
             gray: (count,), how much of the picture's mean gray is added to it (contrast).
-            blur: (count,), deviation in views' sides; 0 is no blur.
+            blur: (count,), standard deviation in views' sides; 0 is no blur.
         """
         colour, gray = self._colours(rng, count)
         sigma = rng.uniform(*_BLUR, count) * (rng.random(count) < self.blur)
@@ -118,7 +118,7 @@ def resampling(start, end, old: int, new: int, blur):
 
     Args:
         start, end: float (n,), shares of the old line; where start > end the line is reversed.
-        blur: float (n,), deviation of a Gaussian as a share of the new line.
+        blur: float (n,), standard deviation of a Gaussian as a share of the new line.
 
     Returns:
         float32 (n, new, old); rows sum to 1.

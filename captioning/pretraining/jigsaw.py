@@ -1,0 +1,152 @@
+"""Which of N permutations are the nine tiles in? The training of the context-free network.
+
+Noroozi and Favaro 2016 (arXiv 1603.09246); the network itself is `encoders.context_free`.
+"""
+
+import contextlib
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+import keras
+
+from captioning.encoders import context_free
+from captioning.formats import pickles
+from captioning.runtime import console, optimizers, training
+
+MODEL, HISTORY, ACCURACY = "model.keras", "history.pkl", "test_accuracy.pkl"
+
+
+def train(
+    data: Mapping[str, keras.utils.PyDataset],
+    settings: dict,
+    record: dict,
+    folder: Path,
+    resume: bool,
+) -> list[Path]:
+    """Train a network, keep the best by val_loss, and count the test puzzles that it solves.
+
+    Args:
+        data: puzzles to "train", "val" and "test" on; see `training.fit` for their order.
+        settings: backbone, epochs, precision, seed, learning_rate, schedule, and what else must
+            be the same when resuming. No epochs at all: the network is saved as it starts.
+        record: what the model file should tell; backbone, tile and permutations make the network.
+
+    Returns:
+        the paths written.
+    """
+    keras.utils.set_random_seed(settings["seed"])
+    dtype = {"float32": None, "bfloat16": "mixed_bfloat16"}[settings["precision"]]
+    with _all_gpus():
+        model = context_free.of_record(record, dtype)
+        optimizer = optimizers.Adam(settings["learning_rate"])
+        model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"])
+        optimizer.build(model.trainable_variables)
+    best = folder / MODEL
+    saved = context_free.of_record(record)  # in float32, and without the optimiser's arrays
+
+    def keep(epoch: int, **reached) -> None:
+        saved.set_weights(model.get_weights())
+        context_free.save(best, saved, record | {"epoch": epoch} | reached)
+
+    written = [best, folder / ACCURACY]
+    if settings["epochs"]:
+        history = training.fit(
+            model,
+            data["train"],
+            data["val"],
+            epochs=settings["epochs"],
+            folder=folder,
+            settings=settings,
+            checkpoint=lambda row: best,
+            save=lambda row: keep(row["epoch"], val_loss=row["val_loss"]),
+            fixed_epochs=training.COSINE if settings["schedule"] == "cosine" else None,
+            callbacks=[*_schedule(settings), BesideChance(record["permutations"])],
+            resume=resume,
+        )
+        columns = {key: [row[key] for row in history] for key in history[0]}
+        pickles.dump(folder / HISTORY, columns)
+        written += [folder / HISTORY, folder / training.HISTORY, folder / training.CURVES]
+    else:
+        keep(0)
+    accuracy = _accuracy(context_free.load(best)[0], data["test"])
+    pickles.dump(folder / ACCURACY, accuracy)
+    console.note(f"test puzzles solved: {beside_chance(accuracy, record['permutations'])}")
+    return written
+
+
+def _accuracy(model: keras.Model, puzzles: keras.utils.PyDataset) -> float:
+    """Share of puzzles solved."""
+    model.compile(metrics=["accuracy"], loss="sparse_categorical_crossentropy")
+    return float(model.evaluate(puzzles, verbose=0, return_dict=True)["accuracy"])
+
+
+def _all_gpus():
+    """Data parallelism where there are several GPUs."""
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        if len(tf.config.list_physical_devices("GPU")) > 1:
+            return tf.distribute.MirroredStrategy().scope()
+    return contextlib.nullcontext()
+
+
+def _schedule(settings: dict) -> list[keras.callbacks.Callback]:
+    """The reference's ("plateau"), or half a cosine over all epochs; both rise in the first."""
+    rate, epochs = settings["learning_rate"], settings["epochs"]
+    if settings["schedule"] == "cosine":
+
+        def cosine(epoch):
+            return rate * (1 + math.cos(math.pi * epoch / epochs)) / 2
+
+        return [keras.callbacks.LearningRateScheduler(cosine), WarmUp(rate)]
+    return [
+        WarmUp(rate),
+        keras.callbacks.ReduceLROnPlateau(patience=3),
+        keras.callbacks.EarlyStopping(patience=6),
+    ]
+
+
+class WarmUp(keras.callbacks.Callback):
+    """The learning rate rises linearly over the batches of the first epoch."""
+
+    def __init__(self, rate: float):
+        super().__init__()
+        self.rate = rate
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.first = epoch == 0
+
+    def on_train_batch_begin(self, batch, logs=None):
+        if self.first:
+            self.model.optimizer.learning_rate = self.rate * (batch + 1) / self.params["steps"]
+
+
+class BesideChance(keras.callbacks.Callback):
+    """Accuracy beside that of guessing; warns when after five epochs the loss is that of it."""
+
+    def __init__(self, permutations: int):
+        super().__init__()
+        self.permutations = permutations
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.begun = epoch
+
+    def on_epoch_end(self, epoch, logs=None):
+        if getattr(self, "begun", None) != epoch:  # an epoch of before, replayed on resuming
+            return
+        console.note(
+            f"val puzzles solved: {beside_chance(logs['val_accuracy'], self.permutations)}"
+        )
+        if epoch >= 4 and logs["loss"] > math.log(self.permutations) - 0.05:
+            console.note(
+                f"warning: the loss has not fallen below ln({self.permutations}) = "
+                f"{math.log(self.permutations):.2f}, that of guessing; try another --learning-rate "
+                "or fewer permutations (--max-hamming-set)"
+            )
+
+
+def beside_chance(accuracy: float, permutations: int) -> str:
+    """'23.0 %, 23.0 times chance (1.0 %)'."""
+    chance = 1 / permutations
+    return f"{accuracy:.1%}, {accuracy / chance:.1f} times chance ({chance:.1%})"

@@ -1,0 +1,231 @@
+"""Pretrain an encoder on pictures of your own, or on pictures with their captions.
+
+    python pretraining/main.py --hdf5 train.hdf5 --backbone resnet18 --size 64 --epochs 100 \\
+        --precision bfloat16 --dataset ~/flickr8k
+    python pretraining/main.py --hdf5 train.hdf5 --backbone resnet18 --size 64 --epochs 40 \\
+        --method image-text --dataset ~/flickr8k --init contrastive_work/encoder.weights.h5 \\
+        --output image_text_work
+    python pretraining/main.py --hdf5 photos.hdf5 --init simclr --size 160 --epochs 20
+    python pretraining/main.py --hdf5 photos.hdf5 --method simclr --set help
+
+`simclr` looks at pictures alone; with --dataset, captions only tell how good its features are.
+`image-text` learns from the captions of the train split. Make the HDF5 file with
+jigsaw/to_hdf5.py (--val 0 --test 0 uses every picture). Use what was trained by
+1_data_preprocessor.py --encoder contrastive_work/encoder.weights.h5.
+
+Files: encoder.weights.h5, history.csv, curves.png, training-state.npz (for --resume).
+"""
+
+import argparse
+import dataclasses
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repository
+
+from captioning.encoders.registry import BACKBONES, backbone_name
+from captioning.pipeline import arguments
+from captioning.pretraining.registry import METHODS
+from captioning.runtime import console
+from captioning.runtime.errors import CaptioningError
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = console.parser(__doc__)
+    console.add_pretraining(parser, 256, "pictures", "contrastive_work")
+    parser.add_argument(
+        "--method",
+        choices=tuple(METHODS),
+        default="simclr",
+        help=f"{described(METHODS)} (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a hyper-parameter of the method, as often as needed; --set help lists them",
+    )
+    parser.add_argument(
+        "--dataset",
+        type=Path,
+        metavar="DIR",
+        help="folder of the captioned dataset that the pictures are of: image-text learns from "
+        "its train captions, simclr probes its features with them",
+    )
+    parser.add_argument(
+        "--backbone",
+        choices=tuple(BACKBONES),
+        type=backbone_name,  # small, as ResNet-18 was called
+        help=f"{described(BACKBONES)} (default: that of --init, else resnet50)",
+    )
+    parser.add_argument(
+        "--init",
+        metavar="NAME|FILE",
+        help="weights to start from, as 1_data_preprocessor.py --encoder takes them",
+    )
+    parser.add_argument(
+        "--size",
+        type=console.positive_int,
+        default=128,
+        metavar="N",
+        help="side of the views in pixels, 32 to 224 (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--encoder-size",
+        type=console.positive_int,
+        metavar="N",
+        help="side of the whole pictures that the encoder will see; views are parts, so that "
+        "it had better be larger (default: 1.5 times --size)",
+    )
+    parser.add_argument(
+        "--epochs", type=console.positive_int, default=100, metavar="N", help="default: %(default)s"
+    )
+    parser.add_argument(
+        "--weight-decay", type=console.share, default=1e-4, metavar="X", help="default: %(default)s"
+    )
+    parser.add_argument(
+        "--temperature",
+        type=console.positive_float,
+        metavar="X",
+        help="of the contrastive loss, as --set temperature=X (default: that of the method)",
+    )
+    parser.add_argument(
+        "--contrastive-weight",
+        type=console.share,
+        metavar="X",
+        help="weight of the contrastive loss beside that of the words, 0 to 1, for image-text, as "
+        "--set contrastive_weight=X (default: that of the method)",
+    )
+    parser.add_argument(
+        "--colour",
+        type=console.share,
+        default=1.0,
+        metavar="X",
+        help="strength of the colour jitter, 0 to 1, as published for ImageNet (default: "
+        "%(default)s)",
+    )
+    parser.add_argument(
+        "--gray",
+        type=console.share,
+        default=0.2,
+        metavar="X",
+        help="share of views without colour (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--least-area",
+        type=console.share,
+        default=0.08,
+        metavar="X",
+        help="share of the picture that the smallest view shows (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--probe-every",
+        type=console.positive_int,
+        default=5,
+        metavar="N",
+        help="epochs between two looks at the features (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--workdir",
+        type=Path,
+        default=Path(),
+        metavar="DIR",
+        help="folder of the split lists, where the dataset has none (default: the current folder)",
+    )
+    arguments.add_split_seed(parser)
+    return parser
+
+
+def described(names) -> str:
+    """The entries of a registry, for `--help`."""
+    return "; ".join(f"{name}: {names.description(name)}" for name in names)
+
+
+def parse_arguments(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    args = parser.parse_args()
+    if not 32 <= args.size <= 224:
+        parser.error(f"--size: expected 32 to 224 pixels, got {args.size}")
+    args.encoder_size = args.encoder_size or args.size * 3 // 2
+    if not 32 <= args.encoder_size <= 1024:
+        parser.error(f"--encoder-size: expected 32 to 1024 pixels, got {args.encoder_size}")
+    return args
+
+
+def main() -> None:
+    parser = make_parser()
+    args = parse_arguments(parser)
+    console.announce_device(args.precision)
+
+    from captioning.data import dataset, hdf5, seen
+    from captioning.data.splits import find_splits
+    from captioning.pretraining import run
+    from captioning.pretraining.pairs import Pairs
+    from captioning.runtime import files, settings, versions
+
+    method = METHODS[args.method]
+    if "help" in args.set:
+        print(settings.describe(method.Settings))
+        return
+    if method.reads_captions and not args.dataset:
+        parser.error(f"--method {args.method} needs --dataset, the captions to learn from")
+    if args.init and Path(args.init).resolve() == (args.output / run.ENCODER).resolve():
+        raise CaptioningError(
+            f"--init {args.init} is the file that this run would write; name another --output"
+        )
+    pictures = hdf5.Images(args.hdf5, "train_img")
+    held_out = hdf5.Images(args.hdf5, "val_img") if hdf5.has(args.hdf5, "val_img") else []
+    if not len(pictures):
+        raise CaptioningError(
+            f"expected pictures in train_img of {args.hdf5}, found none; make it again "
+            "with jigsaw/to_hdf5.py"
+        )
+    backbone = run.start(args.init, args.backbone, args.encoder_size, args.seed)
+    record = {
+        key: getattr(args, key)
+        for key in (
+            *("method", "size", "epochs", "batch_size", "learning_rate", "weight_decay", "colour"),
+            *("gray", "least_area", "precision", "probe_every", "seed"),
+        )
+    }
+    record |= {"method_settings": dataclasses.asdict(method_settings(method, args))}
+    record |= {"backbone": backbone.network, "encoder_size": backbone.size}
+    record |= {"init": Path(args.init).name if args.init else None, "init_sha256": backbone.digest}
+    record |= {"images": len(pictures), "held_out": len(held_out), "versions": versions.installed()}
+    record |= {"hdf5_sha256": files.sha256(args.hdf5), "captions_sha256": None}
+    pairs, drawn = None, []
+    with files.locked(args.output):
+        if args.dataset:
+            source = dataset.Dataset(args.dataset)
+            splits = find_splits(source, args.workdir, args.split_seed, source.captions)
+            drawn = splits.written
+            pairs = Pairs.find(source, splits.ids, pictures)
+            record["captions_sha256"] = files.sha256(source.caption_file)
+        rows = pairs.rows if method.reads_captions else None
+        images = seen.union(backbone.seen, pictures.hashes(rows))
+        backbone = dataclasses.replace(backbone, seen=images)
+        prepared = run.prepare(backbone, pictures, held_out, pairs, record)
+        console.note(
+            f"{args.method}: {len(prepared.data.rows)} pictures, views of {args.size} pixels, "
+            f"{backbone.network}, {len(prepared.data)} batches an epoch"
+        )
+        written = drawn + run.train(prepared, record, args.output, args.resume)
+    console.written(written)
+
+
+def method_settings(method, args: argparse.Namespace):
+    """What --set says, and the two settings that have an option of their own."""
+    from captioning.runtime import settings
+
+    options = {"temperature": args.temperature, "contrastive_weight": args.contrastive_weight}
+    given = {name: value for name, value in options.items() if value is not None}
+    known = {field.name for field in dataclasses.fields(method.Settings)}
+    for name in given.keys() - known:
+        console.note(f"--{name.replace('_', '-')}: {args.method} has no use for it")
+    return settings.parse(
+        method.Settings, args.set, **{name: given[name] for name in given.keys() & known}
+    )
+
+
+if __name__ == "__main__":
+    console.run(main)
