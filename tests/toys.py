@@ -30,7 +30,7 @@ def tiny_resnet50():
 
 
 def torchvision_state(values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The weights of a network under torchvision's names: kernels (out, in, h, w), with counters."""
+    """The weights of a network under torchvision's names, counters included."""
     state = {}
     for name, array in values.items():
         layer, kind = name.split("/")
