@@ -4,7 +4,7 @@
     python -m captioning.evaluation.probe --dataset flickr8k random/features.pkl simclr/features.pkl
 
 Beside features.pkl files two names make features here and now: `pixels` (the picture at 32×32) and
-`colours` (a histogram). Everything is learned from the train split and measured on dev:
+`colours` (a histogram). Everything is trained on the train split and measured on dev:
 
 - each dev image takes the captions of the train image nearest to it (cosine): BLEU-4 of the
   cleaned protocol, CIDEr, and the share of the content words in its own captions that it gets;

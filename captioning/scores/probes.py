@@ -1,6 +1,6 @@
 """Probes of features: how well neighbours and a linear probe tell what captions say.
 
-They need no captioner, and take seconds for the features of Flickr8k. Everything is learned from
+They need no captioner, and take seconds for the features of Flickr8k. Everything is trained on
 the train split and measured on dev. `Probe` is the socket, `registry.PROBES` lists them.
 """
 
