@@ -41,7 +41,7 @@ def columns() -> dict[str, str]:
 
 def _pictures(source: dataset.Dataset, ids: Set[str]) -> dict[str, np.ndarray]:
     """Image id → uint8 (64, 64, 3), of the images in `ids` that can be read."""
-    groups = source.image_ids.group(images.list_files(source.image_folder))
+    groups = source.image_ids.group(source.list_pictures())
     paths = [paths[0] for key, paths in groups.items() if key in ids]
     pictures = {}
     with console.Progress(len(paths), "pictures") as progress:
