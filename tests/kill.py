@@ -44,12 +44,13 @@ import numpy as np
 from PIL import Image
 
 from captioning.data import packing
-from captioning.encoders import context_free, loading, residual
+from captioning.encoders import context_free, loading
+from captioning.encoders.registry import BACKBONES, JIGSAW_BACKBONES
 from captioning.formats import archives, pickles
 from captioning.pipeline import stages
 from captioning.pretraining import permutation_sets
 from captioning.runtime import console, training
-from tests.toys import one_convolution, tiny_trunk
+from tests import toys
 
 # All that a stage needs is imported once; no operation of TensorFlow may precede the forks.
 for module in (
@@ -60,8 +61,9 @@ for module in (
 packing.SAVE_EVERY = 0  # the journal is written after every picture
 training.WRITING_SHARE = 1  # and the state of a training after every epoch
 # What is stopped is the writing: networks that are compiled at once will do, except for --scripts
-residual.BACKBONES["small"] = tiny_trunk
-context_free.BACKBONES["small"] = (one_convolution, context_free.BACKBONES["small"][1])
+toys.replace(BACKBONES, "resnet18", toys.tiny_network())
+parts = context_free.Parts(toys.one_convolution, context_free.SMALL.head)
+toys.replace(JIGSAW_BACKBONES, "small", parts)
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 WORK, OLD = Path("work"), b"old"
@@ -72,11 +74,11 @@ WAYS = ("kill", "interrupt", "full disk")
 class MeanColour:
     """An encoder that needs no network: how much there is of each colour."""
 
-    size, dimension = 8, 3
+    size, tokens, dimension = 8, 1, 3
     record = dict.fromkeys(("file", "sha256", "preprocessing"), None) | {"name": "mean"}
 
     def extract(self, pixels, batch_size=32):
-        return pixels.mean(axis=(1, 2)).astype("float32")
+        return pixels.mean(axis=(1, 2)).astype("float32")[:, None]
 
 
 def describe():
@@ -125,7 +127,7 @@ def resumption(name: str, folder: Path = Path()) -> list[str]:
     states = {
         "2_train_IC_model.py": WORK,
         "jigsaw/main.py": WORK / "pretraining",
-        "contrastive/main.py": WORK / "contrastive",
+        "pretraining/main.py": WORK / "contrastive",
         "jigsaw/Jigsaw_IC_model.py": WORK,
     }
     return (
@@ -162,9 +164,9 @@ PRETRAINING: dict[str, list[str]] = {
     "jigsaw/Jigsaw_test_images.py": [
         "data/Images", "--workdir", "work", "--output", "work/captions.png",
     ],
-    "contrastive/main.py": [
-        "--hdf5", "work/pictures.hdf5", "--backbone", "small", "--size", "32", "--batch-size", "4",
-        "--epochs", "2", "--output", "work/contrastive",
+    "pretraining/main.py": [
+        "--hdf5", "work/pictures.hdf5", "--backbone", "resnet18", "--size", "32",
+        "--batch-size", "4", "--epochs", "2", "--output", "work/contrastive",
     ],
 }  # fmt: skip
 STAGES: dict[str, Callable] = {

@@ -19,7 +19,7 @@ def trained(tmp_path_factory, script):
     """A work folder whose captioner was trained on the features of an encoder in a file."""
     workdir = tmp_path_factory.mktemp("trained")
     tiny = tiny_dataset(workdir / "tiny")
-    backbones.save(workdir / "made/encoder.weights.h5", backbones.untrained("small", 48), {})
+    backbones.save(workdir / "made/encoder.weights.h5", backbones.untrained("resnet18", 48), {})
     how = ("--dataset", tiny, "--workdir", workdir)
     encoder = ("--encoder", "made/encoder.weights.h5", "--crops", 10)
     script("1_data_preprocessor.py", *how, *encoder, cwd=workdir)

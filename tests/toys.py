@@ -17,9 +17,14 @@ def tiny_network():
 def replaced(registry, name: str, entry) -> Iterator[None]:
     """Puts something else in the place of a registry's entry."""
     before = registry._entries[name]
-    registry._entries[name] = entry, "in a test"
+    replace(registry, name, entry)
     yield
     registry._entries[name] = before
+
+
+def replace(registry, name: str, entry) -> None:
+    """The same for as long as the process lives."""
+    registry._entries[name] = entry, "in a test"
 
 
 def tiny_resnet50():
@@ -30,7 +35,7 @@ def tiny_resnet50():
 
 
 def torchvision_state(values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The weights of a network under torchvision's names: kernels (out, in, h, w), with counters."""
+    """Weights under torchvision's names: kernels (out, in, h, w), with counters."""
     state = {}
     for name, array in values.items():
         layer, kind = name.split("/")
