@@ -406,7 +406,7 @@ def test_bfloat16_features_are_within_one_per_cent(random_encoder, photos):
 def test_any_number_of_pictures(random_encoder, photos):
     single = np.concatenate([random_encoder.extract(photos[i : i + 1]) for i in (0, 1)])
     many = random_encoder.extract(np.tile(photos, (3, 1, 1, 1))[:5], batch_size=2)
-    assert_close(many, np.tile(single, (3, 1))[:5])
+    assert_close(many, np.tile(single, (3, 1, 1))[:5])
     assert (
         random_encoder.extract(photos[:0]).shape == (0, 1, random_encoder.dimension) == (0, 1, 2048)
     )

@@ -168,10 +168,9 @@ def train(run: Run, settings: dict, folder: Path, resume: bool = False) -> list[
 
     def save(row: dict) -> None:
         reached = {key: value for key, value in row.items() if key != "seconds"}
-        trained = dataclasses.replace(run.backbone, values=parameters(model.backbone))
+        trained = dataclasses.replace(run.backbone, values=parameters(model.kept))
         backbones.save(folder / ENCODER, trained, {"settings": settings, "reached": reached})
 
-    hooked = type(model).after_step is not Method.after_step
     training.fit(
         model,
         data,
@@ -182,7 +181,7 @@ def train(run: Run, settings: dict, folder: Path, resume: bool = False) -> list[
         checkpoint=lambda row: folder / ENCODER,
         save=save,
         fixed_epochs=training.COSINE,
-        callbacks=[*([_AfterStep(steps)] if hooked else []), run.probe],
+        callbacks=[*hooks(type(model), steps), run.probe],
         resume=resume,
     )
     return [folder / ENCODER, folder / training.HISTORY, folder / training.CURVES]
@@ -199,9 +198,12 @@ def _rate(highest: float, steps: int, warm_up: float) -> keras.optimizers.schedu
     )
 
 
-class _AfterStep(keras.callbacks.Callback):
-    """Calls `Method.after_step`."""
+def hooks(method: type[Method], steps: int) -> list[keras.callbacks.Callback]:
+    """What calls a method's `after_step`; nothing for one that has none of its own."""
+    return [_AfterStep(steps)] if method.after_step is not Method.after_step else []
 
+
+class _AfterStep(keras.callbacks.Callback):
     def __init__(self, steps: int):
         super().__init__()
         self.steps = steps
