@@ -13,12 +13,13 @@ descriptions.txt (a line `id word word …` for each caption).
 """
 
 from captioning.encoders import sources
+from captioning.pipeline import arguments
 from captioning.runtime import console
 
 
-def arguments():
+def parse_arguments():
     parser = console.parser(__doc__)
-    console.add_workplace(parser, draws="the encoder 'random'")
+    arguments.add_workplace(parser, draws="the encoder 'random'")
     parser.add_argument(
         "--encoder",
         default=sources.DEFAULT,
@@ -49,20 +50,21 @@ def arguments():
     parser.add_argument("--only", choices=("features", "descriptions"), help="do half of the work")
     parser.add_argument("--batch-size", type=console.positive_int, default=32, metavar="N")
     parser.add_argument("--limit", type=console.positive_int, metavar="N", help="first N images")
-    console.add_strict(parser)
+    arguments.add_strict(parser)
     return parser.parse_args()
 
 
 def main() -> int:
-    args = arguments()
+    args = parse_arguments()
 
     from captioning.data import dataset
-    from captioning.pipeline import stages
+    from captioning.pipeline.describe import describe
+    from captioning.pipeline.extract import extract
 
     source = dataset.Dataset(args.dataset)
     written, skipped = [], 0
     if args.only != "features":
-        written += stages.describe(source, args.workdir, args.split_seed)
+        written += describe(source, args.workdir, args.split_seed)
     if args.only != "descriptions":
         console.announce_device(args.precision)
 
@@ -71,7 +73,7 @@ def main() -> int:
         encoder = loading.load(
             args.encoder, args.preprocessing, args.precision, args.seed, args.crops, args.prefix
         )
-        paths, skipped = stages.extract(
+        paths, skipped = extract(
             encoder,
             source.image_folder,
             args.workdir,

@@ -11,25 +11,26 @@ takes hours. Both train the same network and report comparable losses.
 Files: model-ep….keras (best last), history.csv, curves.png, training-state.npz (for --resume).
 """
 
+from captioning.pipeline import arguments
 from captioning.runtime import console
 
 
-def arguments():
+def parse_arguments():
     parser = console.parser(__doc__)
-    console.add_workplace(parser, draws="the training")
-    console.add_training(parser)
+    arguments.add_workplace(parser, draws="the training")
+    arguments.add_training(parser)
     return parser.parse_args()
 
 
 def main() -> None:
-    args = arguments()
+    args = parse_arguments()
 
-    from captioning.pipeline import stages
+    from captioning.pipeline.train import train
 
-    written = stages.train(
+    written = train(
         args.dataset,
         args.workdir,
-        args.seed,
+        seed=args.seed,
         split_seed=args.split_seed,
         allow_seen=args.allow_seen,
         recipe=args.recipe,
@@ -37,6 +38,8 @@ def main() -> None:
         batch_size=args.batch_size,
         precision=args.precision,
         resume=args.resume,
+        decoder=args.decoder,
+        changed=args.set,
     )
     console.written(written)
 

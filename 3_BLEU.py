@@ -15,13 +15,13 @@ Files: bleu-dev.json (scores), captions-dev.json (image id → caption).
 
 from pathlib import Path
 
-from captioning.pipeline import artifacts
+from captioning.pipeline import arguments, artifacts, checkpoints
 from captioning.runtime import console
 
 
-def arguments():
+def parse_arguments():
     parser = console.parser(__doc__)
-    console.add_workplace(parser, workdir=None)
+    arguments.add_workplace(parser, workdir=None)
     parser.add_argument("--split", choices=("dev", "test"), default="dev")
     parser.add_argument(
         "--model",
@@ -29,19 +29,19 @@ def arguments():
         metavar="FILE",
         help="captioner, .keras or .h5 (default: the one with the lowest val_loss in its name)",
     )
-    console.add_allow_seen(parser)
+    arguments.add_allow_seen(parser)
     return parser.parse_args()
 
 
 def main() -> None:
-    args = arguments()
-    workdir = args.workdir or artifacts.default_workdir(artifacts.FEATURES)
-    captioners = args.workdir or artifacts.default_workdir()
+    args = parse_arguments()
+    workdir = args.workdir or checkpoints.default_workdir(artifacts.FEATURES)
+    captioners = args.workdir or checkpoints.default_workdir()
     console.note(f"work folder: {workdir.resolve()}")
 
-    from captioning.pipeline import stages
+    from captioning.pipeline.score import score
 
-    written = stages.score(
+    written = score(
         args.dataset,
         workdir,
         args.split_seed,

@@ -6,17 +6,18 @@
 Files: tokenizer.pkl (words ↔ ids, equal to the 2021 Keras Tokenizer's).
 """
 
+from captioning.pipeline import arguments
 from captioning.runtime import console
 
 
 def main() -> None:
     parser = console.parser(__doc__)
-    console.add_workplace(parser)
+    arguments.add_workplace(parser)
     args = parser.parse_args()
 
-    from captioning.pipeline import stages
+    from captioning.pipeline.tokenizer import make_tokenizer
 
-    console.written(stages.make_tokenizer(args.dataset, args.workdir, args.split_seed))
+    console.written(make_tokenizer(args.dataset, args.workdir, args.split_seed))
 
 
 if __name__ == "__main__":

@@ -11,26 +11,26 @@ holds a captioner, else from `Pre-trained/`; the encoder is the one the captione
 
 from pathlib import Path
 
-from captioning.pipeline import artifacts
+from captioning.pipeline import arguments, checkpoints
 from captioning.runtime import console
 
 
-def arguments():
+def parse_arguments():
     parser = console.parser(__doc__)
     parser.add_argument("images", type=Path, nargs="+", metavar="IMAGE_OR_FOLDER")
-    console.add_captioning(parser)
+    arguments.add_captioning(parser)
     return parser.parse_args()
 
 
 def main() -> int:
-    args = arguments()
-    default = args.model.parent if args.model else artifacts.default_workdir()
+    args = parse_arguments()
+    default = args.model.parent if args.model else checkpoints.default_workdir()
     workdir = args.workdir or default
     console.note(f"work folder: {workdir.resolve()}")
 
-    from captioning.pipeline import stages
+    from captioning.pipeline.caption import caption
 
-    return stages.caption(
+    return caption(
         args.images,
         workdir,
         model=args.model,

@@ -16,7 +16,7 @@ from nltk.translate.bleu_score import corpus_bleu
 
 from benchmarks import common
 from captioning.runtime import console
-from captioning.scores import metrics
+from captioning.scores.registry import SCORES
 
 
 def main() -> None:
@@ -42,11 +42,10 @@ def main() -> None:
         return scores
 
     def bleu() -> list:
-        return [metrics.bleu(captions, references, protocol) for protocol in metrics.PROTOCOLS]
+        return [SCORES[name].compute(captions, references) for name in ("reference", "standard")]
 
     def everything() -> list:
-        others = [score(captions, references) for score in (metrics.cider, metrics.rouge_l)]
-        return bleu() + others
+        return [score.compute(captions, references) for score in SCORES.values()]
 
     ways = {"BLEU": bleu, "BLEU, one call an order": plain, "all": everything}
     seconds = common.take_turns(ways, rounds=3)

@@ -30,14 +30,14 @@ def main() -> None:
     parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
     arguments = parser.parse_args()
 
-    from captioning.objectives import recipes
+    from captioning.objectives.train import Training
 
     data, ways, targets = common.caption_data(images=1500), {}, {}
     for recipe, count in BATCHES.items():
-        settings = {"recipe": recipe, "precision": arguments.precision, "plateau": None}
-        model = recipes.compile_(data, settings, steps=1000)
         size = {"fast": 64, "reference": 32}[recipe]
-        batches, _ = data.batches(recipe, size, seed=0)
+        plan = Training.plan(data, recipe, batch_size=size, precision=arguments.precision)
+        model = plan.model(steps=1000)
+        batches, _ = plan.batches(data)
         chosen = [batches[i] for i in itertools.islice(range(len(batches)), count)]
         targets[recipe] = sum(int((target > 0).sum()) for _, target in chosen)
         ways[recipe] = lambda model=model, chosen=chosen: [

@@ -5,6 +5,8 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from captioning.data.captions import Sequences
+from captioning.objectives.data import CaptionData
 from captioning.runtime import console
 
 WORDS, VOCABULARY = 10, 7579  # as Flickr8k: words a caption, startseq not counted; word ids
@@ -49,22 +51,21 @@ class MatrixProduct:
 
 
 def caption_data(images: int, dimension: int = 2048, vocabulary: int = VOCABULARY):
-    """Random features and five captions an image, of Flickr8k's lengths: `recipes.CaptionData`.
+    """Random features and five captions an image, of Flickr8k's lengths: `CaptionData`.
 
     Speed and memory do not depend on which words they are, so any will do.
     """
-    from captioning.objectives import recipes
 
     random = np.random.default_rng(0)
 
-    def captions(count: int):
+    def sequences(count: int):
         lengths = random.poisson(WORDS, 5 * count).clip(2, 33)
         ids = random.integers(1, vocabulary, (len(lengths), 1 + lengths.max()), dtype=np.int32)
         ids[np.arange(ids.shape[1]) > lengths[:, None]] = 0
         inputs = np.where(ids[:, 1:] > 0, ids[:, :-1], 0)  # the last word is a target only
-        return recipes.Sequences(
+        return Sequences(
             inputs, ids[:, 1:], np.arange(len(lengths), dtype=np.int32) // 5
         ), random.standard_normal((count, dimension), np.float32)
 
-    (train, features), (dev, dev_features) = captions(images), captions(max(1, images // 6))
-    return recipes.CaptionData(train, dev, features, dev_features, vocabulary, 34)
+    (train, features), (dev, dev_features) = sequences(images), sequences(max(1, images // 6))
+    return CaptionData(train, dev, features, dev_features, vocabulary, 34)

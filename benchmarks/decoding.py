@@ -15,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repository
 import numpy as np
 
 from benchmarks import common
+from captioning.pipeline import checkpoints
 from captioning.runtime import console
 
 
@@ -48,17 +49,17 @@ def main() -> None:
     from captioning.decoders import captioner
     from captioning.encoders import loading
     from captioning.pipeline import artifacts
-    from captioning.search import greedy
+    from captioning.search import captions
 
-    model = captioner.load(artifacts.find_captioner(artifacts.PRETRAINED))
-    tokenizer = artifacts.load_tokenizer(artifacts.PRETRAINED / artifacts.TOKENIZER)
-    encoder = loading.from_record(model.record["encoder"], beside=artifacts.PRETRAINED)
+    model = captioner.load(checkpoints.find_captioner(checkpoints.PRETRAINED))
+    tokenizer = artifacts.load_tokenizer(checkpoints.PRETRAINED / artifacts.TOKENIZER)
+    encoder = loading.from_record(model.record["encoder"], beside=checkpoints.PRETRAINED)
     matrix = features_of_made_up_pictures(encoder, args.images)
 
     batched = []
 
     def all_at_once():
-        batched[:] = greedy.greedy(model, tokenizer, matrix)
+        batched[:] = [said.words for said in captions.write(model, tokenizer, matrix)]
 
     first, warm = common.fastest(all_at_once, rounds=1), common.fastest(all_at_once, rounds=3)
     print(f"batched: {len(matrix)} captions in {first:.2f} s at first, {warm:.2f} s warm")

@@ -45,34 +45,37 @@ def features(count: int) -> float:
 
 def training(count: int) -> float:
     from benchmarks import common
-    from captioning.objectives import recipes
+    from captioning.objectives.train import Training
 
-    data, _ = common.caption_data(count, DIMENSION).standardised()
-    settings = {"recipe": "fast", "precision": "float32", "plateau": None}
-    batches, _ = data.batches("fast", 64, seed=0)
-    model = recipes.compile_(data, settings, steps=len(batches))
+    data = common.caption_data(count, DIMENSION)
+    plan = Training.plan(data, batch_size=64)
+    data, _ = plan.recipe.features(data)
+    batches, _ = plan.batches(data)
+    model = plan.model(steps=len(batches))
     start = time.perf_counter()
     for i in range(len(batches)):
         model.train_on_batch(*batches[i])
     return time.perf_counter() - start
 
 
-def captions(count: int) -> float:
+def decoding(count: int) -> float:
     import numpy as np
 
     from benchmarks import common
     from captioning.data.text import END, START
     from captioning.data.tokenizer import Tokenizer
-    from captioning.decoders import captioner
-    from captioning.search import greedy
+    from captioning.decoders import merge
+    from captioning.decoders.captioner import Captioner
+    from captioning.decoders.decoder import Config
+    from captioning.search import captions
 
     tokenizer = Tokenizer()
     words = [START, END, *(f"w{i}" for i in range(common.VOCABULARY - 3))]
     tokenizer.fit_on_texts([" ".join(words)])
-    network = captioner.build(DIMENSION, common.VOCABULARY, 34)
+    config = Config(DIMENSION, common.VOCABULARY, 34, merge.Settings())
     given = np.random.default_rng(0).standard_normal((count, DIMENSION), np.float32)
     start = time.perf_counter()
-    greedy.greedy(captioner.Captioner(network, {}), tokenizer, given)
+    captions.write(Captioner(merge.Merge(config), {}), tokenizer, given)
     return time.perf_counter() - start
 
 
@@ -92,7 +95,7 @@ def features_file(count: int) -> float:
 STAGES = {
     "features": features,
     "training epoch": training,
-    "greedy captions": captions,
+    "greedy captions": decoding,
     "features.pkl, written and read": features_file,
 }
 

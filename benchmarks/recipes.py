@@ -15,13 +15,16 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from captioning.data import dataset
-from captioning.pipeline import artifacts
+from captioning.data.captions import fit_tokenizer, usable_ids
+from captioning.data.splits import find_splits
+from captioning.objectives.data import CaptionData
+from captioning.pipeline import arguments, artifacts, checkpoints
 from captioning.runtime import console
 
 
 def main() -> None:
     parser = console.parser(__doc__)
-    console.add_workplace(parser)
+    arguments.add_workplace(parser)
     parser.add_argument("--fraction", type=float, default=1.0, help="of the train images")
     parser.add_argument("--recipes", nargs="+", default=("fast", "reference"))
     parser.add_argument("--epochs", type=console.positive_int, help="default: of the recipe")
@@ -30,32 +33,26 @@ def main() -> None:
 
     console.announce_device(args.precision)
 
-    from captioning.objectives import recipes
+    from captioning.objectives.train import Training
 
     descriptions = artifacts.load_descriptions(args.workdir)
     features = artifacts.load_features(args.workdir).values
-    ids = dataset.splits(dataset.Dataset(args.dataset), args.workdir, args.seed).ids
+    ids = find_splits(dataset.Dataset(args.dataset), args.workdir, args.split_seed).ids
     train = ids["train"][: round(args.fraction * len(ids["train"]))]
     usable = {
-        "train": artifacts.usable_ids("train", train, descriptions, features),
-        "dev": artifacts.usable_ids("dev", ids["dev"], descriptions, features),
+        "train": usable_ids("train", train, descriptions, features),
+        "dev": usable_ids("dev", ids["dev"], descriptions, features),
     }
-    tokenizer = artifacts.fit_tokenizer(descriptions, train)
-    data = recipes.CaptionData.prepare(usable, descriptions, features, tokenizer)
+    tokenizer = fit_tokenizer(descriptions, train)
+    data = CaptionData.prepare(usable, descriptions, features, tokenizer)
     del features
     print(f"{data.train.target_count} words to predict, vocabulary {tokenizer.vocabulary_size}")
     for recipe in args.recipes:
-        settings = {
-            "recipe": recipe,
-            "epochs": args.epochs or recipes.EPOCHS[recipe],
-            "batch_size": recipes.default_batch_size(recipe, data),
-            "precision": args.precision,
-            "seed": args.seed,
-            "plateau": None,
-            "patience": None,
-        }
+        plan = Training.plan(
+            data, recipe, epochs=args.epochs, precision=args.precision, seed=args.seed
+        )
         with tempfile.TemporaryDirectory() as folder:
-            history = recipes.train(data, settings, {}, Path(folder))
+            history = plan.run(data, {}, Path(folder), checkpoints.captioner_name)
         best = min(history, key=lambda row: row["val_loss"])
         until = sum(row["seconds"] for row in history[: best["epoch"]])
         fastest = min(row["seconds"] for row in history)

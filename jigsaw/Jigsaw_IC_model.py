@@ -13,21 +13,22 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repository
 
+from captioning.pipeline import arguments
 from captioning.runtime import console
 
 
 def main() -> None:
     parser = console.parser(__doc__)
-    console.add_workplace(parser, "jigsaw_work", draws="the training")
-    console.add_training(parser, epochs=25)
+    arguments.add_workplace(parser, "jigsaw_work", draws="the training")
+    arguments.add_training(parser, epochs=25)
     args = parser.parse_args()
 
-    from captioning.pipeline import stages
+    from captioning.pipeline.train import train
 
-    written = stages.train(
+    written = train(
         args.dataset,
         args.workdir,
-        args.seed,
+        seed=args.seed,
         split_seed=args.split_seed,
         allow_seen=args.allow_seen,
         recipe=args.recipe,
@@ -35,6 +36,8 @@ def main() -> None:
         batch_size=args.batch_size,
         precision=args.precision,
         resume=args.resume,
+        decoder=args.decoder,
+        changed=args.set,
         plateau=1,
         patience=3,
     )

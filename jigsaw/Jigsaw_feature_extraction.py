@@ -13,10 +13,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repository
 
+from captioning.pipeline import arguments
 from captioning.runtime import console
 
 
-def arguments():
+def parse_arguments():
     parser = console.parser(__doc__)
     parser.add_argument("--model", type=Path, required=True, metavar="FILE", help="of main.py")
     parser.add_argument("--images", type=Path, required=True, metavar="DIR")
@@ -36,19 +37,19 @@ def arguments():
     )
     parser.add_argument("--batch-size", type=console.positive_int, default=32, metavar="N")
     console.add_precision(parser)
-    console.add_strict(parser)
+    arguments.add_strict(parser)
     return parser.parse_args()
 
 
 def main() -> int:
-    args = arguments()
+    args = parse_arguments()
 
     from captioning.encoders import loading
-    from captioning.pipeline import stages
+    from captioning.pipeline.extract import extract
 
     console.announce_device(args.precision)
     encoder = loading.of_jigsaw(args.model, args.mode, args.precision)
-    paths, skipped = stages.extract(
+    paths, skipped = extract(
         encoder, args.images, args.workdir, args.batch_size, strict=args.strict
     )
     console.written(paths)

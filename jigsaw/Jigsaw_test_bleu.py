@@ -11,25 +11,26 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repository
 
+from captioning.pipeline import arguments
 from captioning.runtime import console
 
 
 def main() -> None:
     parser = console.parser(__doc__)
-    console.add_workplace(parser, "jigsaw_work")
+    arguments.add_workplace(parser, "jigsaw_work")
     parser.add_argument(
         "--split", choices=("dev", "test"), default="test", help="default: %(default)s"
     )
     parser.add_argument(
         "--model", type=Path, metavar="FILE", help="default: the one with the lowest val_loss"
     )
-    console.add_allow_seen(parser)
+    arguments.add_allow_seen(parser)
     args = parser.parse_args()
 
-    from captioning.pipeline import stages
+    from captioning.pipeline.score import score
 
     console.written(
-        stages.score(
+        score(
             args.dataset,
             args.workdir,
             args.split_seed,

@@ -12,18 +12,19 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repository
 
+from captioning.pipeline import arguments
 from captioning.runtime import console
 
 
 def main() -> int:
     parser = console.parser(__doc__)
     parser.add_argument("images", type=Path, nargs="+", metavar="IMAGE_OR_FOLDER")
-    console.add_captioning(parser, "jigsaw_work")
+    arguments.add_captioning(parser, "jigsaw_work")
     args = parser.parse_args()
 
-    from captioning.pipeline import stages
+    from captioning.pipeline.caption import caption
 
-    return stages.caption(
+    return caption(
         args.images,
         args.workdir,
         model=args.model,

@@ -11,17 +11,18 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repository
 
+from captioning.pipeline import arguments
 from captioning.runtime import console
 
 
 def main() -> None:
     parser = console.parser(__doc__)
-    console.add_workplace(parser, "jigsaw_work")
+    arguments.add_workplace(parser, "jigsaw_work")
     args = parser.parse_args()
 
-    from captioning.pipeline import stages
+    from captioning.pipeline.tokenizer import make_tokenizer
 
-    console.written(stages.make_tokenizer(args.dataset, args.workdir, args.split_seed))
+    console.written(make_tokenizer(args.dataset, args.workdir, args.split_seed))
 
 
 if __name__ == "__main__":

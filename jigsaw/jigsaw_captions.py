@@ -11,19 +11,20 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repository
 
+from captioning.pipeline import arguments
 from captioning.runtime import console
 
 
 def main() -> None:
     parser = console.parser(__doc__)
-    console.add_workplace(parser, "jigsaw_work")
+    arguments.add_workplace(parser, "jigsaw_work")
     args = parser.parse_args()
 
     from captioning.data import dataset
-    from captioning.pipeline import stages
+    from captioning.pipeline.describe import describe
 
     source = dataset.Dataset(args.dataset)
-    console.written(stages.describe(source, args.workdir, args.split_seed))
+    console.written(describe(source, args.workdir, args.split_seed))
 
 
 if __name__ == "__main__":

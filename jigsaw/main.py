@@ -63,10 +63,9 @@ def main() -> None:
     console.announce_device(args.precision)
 
     from captioning.data import hdf5, seen
-    from captioning.pipeline import stages
     from captioning.pretraining import jigsaw, permutation_sets
     from captioning.pretraining.puzzle_batches import PuzzleBatches
-    from captioning.runtime import files
+    from captioning.runtime import files, versions
 
     permutations = permutation_sets.load(args.permutations)[: args.max_hamming_set]
     if len(permutations) < max(2, args.max_hamming_set):
@@ -107,7 +106,7 @@ def main() -> None:
         "schedule": args.schedule,
         "precision": args.precision,
         "seed": args.seed,
-        "versions": stages.versions(),
+        "versions": versions.installed(),
     }
     console.note(f"puzzles: {settings['images']} pictures, {len(permutations)} permutations")
     record |= {"settings": settings, "seen": seen.to_text(pictures["train"].hashes())}

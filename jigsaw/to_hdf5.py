@@ -15,6 +15,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repository
 
+from captioning.pipeline import arguments
 from captioning.runtime import console
 
 
@@ -69,11 +70,11 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--limit", type=console.positive_int, metavar="N", help="take N pictures, drawn at random"
     )
-    console.add_strict(parser)
-    arguments = parser.parse_args()
-    if arguments.val + arguments.test >= 1:
+    arguments.add_strict(parser)
+    args = parser.parse_args()
+    if args.val + args.test >= 1:
         parser.error("--val and --test leave nothing to train on: their sum must stay below 1")
-    return arguments
+    return args
 
 
 def share(text: str) -> float:
@@ -85,25 +86,19 @@ def share(text: str) -> float:
 
 
 def main() -> int:
-    arguments = parse_arguments()
+    args = parse_arguments()
 
     from captioning.data import packing
     from captioning.runtime import files
 
-    settings = packing.Settings(
-        arguments.size, arguments.val, arguments.test, arguments.seed, arguments.limit
-    )
-    folder, output = arguments.images, arguments.output
-    if arguments.list:
-        names = packing.read_list(arguments.list, folder)
-    else:
-        names = packing.find(folder, but=output)
+    settings = packing.Settings(args.size, args.val, args.test, args.seed, args.limit)
+    folder, output = args.images, args.output
+    listed, every = args.list, packing.find
+    names = packing.read_list(listed, folder) if listed else every(folder, but=output)
     splits = packing.assign(names, settings)
     with files.locked(output.parent, output.name):
-        outcome = packing.pack(
-            folder, output, splits, settings, arguments.workers, arguments.strict
-        )
-    report(outcome, arguments.size)
+        outcome = packing.pack(folder, output, splits, settings, args.workers, args.strict)
+    report(outcome, args.size)
     console.written([output])
     return console.SOME_SKIPPED if outcome.skipped else console.DONE
 

@@ -24,6 +24,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repository
 
 from captioning.encoders.registry import BACKBONES, backbone_name
+from captioning.pipeline import arguments
 from captioning.pretraining.registry import METHODS
 from captioning.runtime import console
 from captioning.runtime.errors import CaptioningError
@@ -132,7 +133,7 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="folder of the split lists, where the dataset has none (default: the current folder)",
     )
-    console.add_split_seed(parser)
+    arguments.add_split_seed(parser)
     return parser
 
 
@@ -141,7 +142,7 @@ def described(names) -> str:
     return "; ".join(f"{name}: {names.description(name)}" for name in names)
 
 
-def arguments(parser: argparse.ArgumentParser) -> argparse.Namespace:
+def parse_arguments(parser: argparse.ArgumentParser) -> argparse.Namespace:
     args = parser.parse_args()
     if not 32 <= args.size <= 224:
         parser.error(f"--size: expected 32 to 224 pixels, got {args.size}")
@@ -153,14 +154,14 @@ def arguments(parser: argparse.ArgumentParser) -> argparse.Namespace:
 
 def main() -> None:
     parser = make_parser()
-    args = arguments(parser)
+    args = parse_arguments(parser)
     console.announce_device(args.precision)
 
     from captioning.data import dataset, hdf5, seen
-    from captioning.pipeline import stages
+    from captioning.data.splits import find_splits
     from captioning.pretraining import run
     from captioning.pretraining.pairs import Pairs
-    from captioning.runtime import files, settings
+    from captioning.runtime import files, settings, versions
 
     method = METHODS[args.method]
     if "help" in args.set:
@@ -190,13 +191,13 @@ def main() -> None:
     record |= {"method_settings": dataclasses.asdict(method_settings(method, args))}
     record |= {"backbone": backbone.network, "encoder_size": backbone.size}
     record |= {"init": Path(args.init).name if args.init else None, "init_sha256": backbone.digest}
-    record |= {"images": len(pictures), "held_out": len(held_out), "versions": stages.versions()}
+    record |= {"images": len(pictures), "held_out": len(held_out), "versions": versions.installed()}
     record |= {"hdf5_sha256": files.sha256(args.hdf5), "captions_sha256": None}
     pairs, drawn = None, []
     with files.locked(args.output):
         if args.dataset:
             source = dataset.Dataset(args.dataset)
-            splits = stages.find_splits(source, args.workdir, args.split_seed, source.captions)
+            splits = find_splits(source, args.workdir, args.split_seed, source.captions)
             drawn = splits.written
             pairs = Pairs.find(source, splits.ids, pictures)
             record["captions_sha256"] = files.sha256(source.caption_file)

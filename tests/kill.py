@@ -43,11 +43,11 @@ import h5py
 import numpy as np
 from PIL import Image
 
-from captioning.data import packing
+from captioning import pipeline
+from captioning.data import dataset, packing
 from captioning.encoders import context_free, loading
 from captioning.encoders.registry import BACKBONES, JIGSAW_BACKBONES
 from captioning.formats import archives, pickles
-from captioning.pipeline import stages
 from captioning.pretraining import permutation_sets
 from captioning.runtime import console, training
 from tests import toys
@@ -82,31 +82,31 @@ class MeanColour:
 
 
 def describe():
-    stages.describe(Path("data"), WORK, seed=0)
+    pipeline.describe.describe(dataset.Dataset(Path("data")), WORK)
 
 
 def extract():
-    stages.extract(MeanColour(), Path("data/Images"), WORK, batch_size=1)
+    pipeline.extract.extract(MeanColour(), Path("data/Images"), WORK, batch_size=1)
 
 
 def tokenize():
-    stages.make_tokenizer(Path("data"), WORK, seed=0)
+    pipeline.tokenizer.make_tokenizer(Path("data"), WORK)
 
 
 def train():
-    stages.train(
+    pipeline.train.train(
         Path("data"), WORK, 0, recipe="fast", epochs=2, batch_size=8, precision="float32",
         resume=(WORK / training.STATE).exists(),
     )  # fmt: skip
 
 
 def score():
-    stages.score(Path("data"), WORK, 0, "dev", None)
+    pipeline.score.score(Path("data"), WORK, 0, "dev", None)
 
 
 def caption():
     loading.load = lambda name: MeanColour()
-    return stages.caption(
+    return pipeline.caption.caption(
         [Path("data/Images")], WORK, model=None, tokenizer_file=None, encoder_name="mean",
         output=WORK / "captions.png", as_json=False,
     )  # fmt: skip

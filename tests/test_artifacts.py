@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from captioning.data.captions import stack_features, usable_ids
 from captioning.data.tokenizer import Tokenizer
 from captioning.formats import pickles
-from captioning.pipeline import artifacts
+from captioning.pipeline import artifacts, checkpoints
 from captioning.runtime import files
 from captioning.runtime.errors import CaptioningError
 
@@ -25,9 +26,7 @@ def test_features_are_the_references_and_load_by_plain_pickle(tmp_path):
     assert all((plain[key] == FEATURES[key]).all() for key in FEATURES)
     features, encoder, _ = artifacts.load_features(tmp_path)
     assert encoder == {"name": "random"}
-    np.testing.assert_array_equal(
-        artifacts.stack_features(features, ["image2", "image0"])[:, 0], [2, 0]
-    )
+    np.testing.assert_array_equal(stack_features(features, ["image2", "image0"])[:, 0], [2, 0])
 
 
 def test_features_of_other_programs_need_no_record(tmp_path):
@@ -114,38 +113,38 @@ def test_the_captioner_with_the_lowest_val_loss_is_chosen(tmp_path):
         "model-val_loss1.0.txt",
     ):
         (tmp_path / name).touch()
-    assert artifacts.find_captioner(tmp_path).name == "model-ep002-loss3.000-val_loss3.415.h5"
+    assert checkpoints.find_captioner(tmp_path).name == "model-ep002-loss3.000-val_loss3.415.h5"
     (tmp_path / "model-ep010-loss2.900-val_loss3.415.keras").touch()  # 3.4154, then 3.4146
-    assert artifacts.find_captioner(tmp_path).name == "model-ep010-loss2.900-val_loss3.415.keras"
+    assert checkpoints.find_captioner(tmp_path).name == "model-ep010-loss2.900-val_loss3.415.keras"
     with pytest.raises(CaptioningError, match=r"2_train_IC_model\.py"):
-        artifacts.find_captioner(tmp_path / "empty")
+        checkpoints.find_captioner(tmp_path / "empty")
 
 
 def test_a_captioner_in_the_current_folder_comes_before_the_shipped_one(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(artifacts, "PRETRAINED", tmp_path / "shipped")
-    assert artifacts.default_workdir() == Path()  # neither: the message will name this folder
+    monkeypatch.setattr(checkpoints, "PRETRAINED", tmp_path / "shipped")
+    assert checkpoints.default_workdir() == Path()  # neither: the message will name this folder
     (tmp_path / "shipped").mkdir()
     (tmp_path / "shipped" / "captioner.keras").touch()
-    assert artifacts.default_workdir() == tmp_path / "shipped"
-    assert artifacts.default_workdir("features.pkl") == Path()
+    assert checkpoints.default_workdir() == tmp_path / "shipped"
+    assert checkpoints.default_workdir("features.pkl") == Path()
     (tmp_path / "shipped" / "features.pkl").touch()
-    assert artifacts.default_workdir("features.pkl") == tmp_path / "shipped"
+    assert checkpoints.default_workdir("features.pkl") == tmp_path / "shipped"
     Path("features.pkl").touch()
-    assert artifacts.default_workdir("features.pkl") == Path()
+    assert checkpoints.default_workdir("features.pkl") == Path()
     (tmp_path / "mine.h5").touch()
-    assert artifacts.default_workdir() == Path()
+    assert checkpoints.default_workdir() == Path()
 
 
 def test_usable_ids_names_what_is_missing(capsys):
     descriptions = {"image0": ["a"], "image1": ["b"], "lost": ["c"]}
     ids = ["image0", "image1", "image2", "lost"]
-    assert artifacts.usable_ids("dev", ids, descriptions, FEATURES) == ["image0", "image1"]
+    assert usable_ids("dev", ids, descriptions, FEATURES) == ["image0", "image1"]
     said = capsys.readouterr().err
     assert "1 of 4 images have no captions (image2) and are left out; 1_data" in said
     assert "1 of 4 images have no features (lost) and are left out; 1_data" in said
     with pytest.raises(CaptioningError, match="none of the 1 images of the test split"):
-        artifacts.usable_ids("test", ["lost"], descriptions, FEATURES)
+        usable_ids("test", ["lost"], descriptions, FEATURES)
 
 
 def shipped_set(folder):
@@ -154,22 +153,22 @@ def shipped_set(folder):
     for name in names:
         files.write_text(folder / name, f"shipped {name}")
     files.write_json(
-        folder / artifacts.MANIFEST, {name: files.sha256(folder / name) for name in names}
+        folder / checkpoints.MANIFEST, {name: files.sha256(folder / name) for name in names}
     )
     return [folder / name for name in names]
 
 
 def test_a_shipped_set_is_used_unchanged_or_not_at_all(tmp_path):
     captioner, tokenizer = shipped_set(tmp_path)
-    assert artifacts.find_captioner(tmp_path) == captioner
-    artifacts.check_shipped(captioner, tokenizer)
+    assert checkpoints.find_captioner(tmp_path) == captioner
+    checkpoints.check_shipped(captioner, tokenizer)
     tokenizer.write_text("changed")
     with pytest.raises(CaptioningError, match=r"tokenizer\.pkl as it was shipped"):
-        artifacts.check_shipped(captioner, tokenizer)
-    artifacts.check_shipped(captioner, tmp_path / "elsewhere" / "tokenizer.pkl")
+        checkpoints.check_shipped(captioner, tokenizer)
+    checkpoints.check_shipped(captioner, tmp_path / "elsewhere" / "tokenizer.pkl")
     captioner.write_text("changed")
     with pytest.raises(CaptioningError, match=r"val_loss4\.000\.keras as it was shipped"):
-        artifacts.check_shipped(captioner)
+        checkpoints.check_shipped(captioner)
 
 
 def test_a_captioner_put_beside_a_shipped_set_is_used_as_it_is(tmp_path):
@@ -177,5 +176,5 @@ def test_a_captioner_put_beside_a_shipped_set_is_used_as_it_is(tmp_path):
     own = tmp_path / "model-ep001-loss9.000-val_loss9.000.keras"
     own.write_text("worse, but the user's")
     tokenizer.write_text("the user's")
-    assert artifacts.find_captioner(tmp_path) == own
-    artifacts.check_shipped(own, tokenizer)
+    assert checkpoints.find_captioner(tmp_path) == own
+    checkpoints.check_shipped(own, tokenizer)

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import toys
 from hostile import torch_file
+from toys import merge_captioner, merge_network
 
 from captioning.data import images
-from captioning.decoders import captioner
 from captioning.encoders import backbones, loading
 from captioning.encoders.registry import BACKBONES
 from captioning.formats import checkpoints
@@ -459,8 +459,8 @@ def test_encoders_of_two_prefixes_are_two_encoders(state, write, tmp_path):
     assert again.record == other.record
     np.testing.assert_array_equal(again.extract(pictures), other.extract(pictures))
     assert np.abs(again.extract(pictures) - usual.extract(pictures)).max() > 0
-    network = captioner.build(usual.dimension, 5, 4, units=2)
-    trained = captioner.Captioner(network, {"encoder": usual.record})
+    network = merge_network(usual.dimension, 5, 4, units=2)
+    trained = merge_captioner(network, {"encoder": usual.record})
     trained.check_features(usual.dimension, named.record)
     with pytest.raises(CaptioningError, match=r"these are of .*prefix encoder_k\."):
         trained.check_features(usual.dimension, other.record)

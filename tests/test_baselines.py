@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from captioning.data import dataset
+from captioning.data import splits
 from captioning.evaluation import baselines
 from captioning.pipeline import artifacts
-from captioning.scores import metrics
+from captioning.scores.bleu import bleu
 
 DESCRIPTIONS = {
     "a": ["black dog runs on the grass", "dog on grass"],
@@ -31,7 +31,7 @@ def test_shuffled_features_are_all_there_and_none_in_place():
 def test_the_constant_caption_is_the_best_by_nltks_count():
     def nltk_bleu4(caption):
         said = {key: [*caption.split(), "endseq"] for key in DESCRIPTIONS}
-        return metrics.bleu(said, DESCRIPTIONS, "reference")[3]
+        return bleu(said, DESCRIPTIONS, "reference")[3]
 
     candidates = [caption for texts in DESCRIPTIONS.values() for caption in texts]
     best = baselines.best_constant(DESCRIPTIONS, list(DESCRIPTIONS))
@@ -42,8 +42,8 @@ def test_the_constant_caption_is_the_best_by_nltks_count():
 def test_the_shuffled_baseline_takes_drawn_splits_along(tmp_path):
     artifacts.save_features(tmp_path, {key: np.ones((1, 3), "float32") for key in DESCRIPTIONS}, {})
     artifacts.save_descriptions(tmp_path, DESCRIPTIONS)
-    for split, key in zip(dataset.SPLITS, DESCRIPTIONS, strict=True):
-        (tmp_path / dataset.split_file_name(split)).write_text(f"{key}.jpg\n")
+    for split, key in zip(splits.SPLITS, DESCRIPTIONS, strict=True):
+        (tmp_path / splits.split_file_name(split)).write_text(f"{key}.jpg\n")
     command = [
         sys.executable,
         "-m",
@@ -53,5 +53,5 @@ def test_the_shuffled_baseline_takes_drawn_splits_along(tmp_path):
         tmp_path,
     ]
     subprocess.run(command, check=True, cwd=Path(__file__).parents[1])
-    for name in (artifacts.DESCRIPTIONS, *map(dataset.split_file_name, dataset.SPLITS)):
+    for name in (artifacts.DESCRIPTIONS, *map(splits.split_file_name, splits.SPLITS)):
         assert (tmp_path / "shuffled" / name).read_bytes() == (tmp_path / name).read_bytes()

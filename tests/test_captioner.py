@@ -7,22 +7,27 @@ import h5py
 import keras
 import numpy as np
 import pytest
+from toys import merge_captioner, merge_network
 
 from captioning.data.tokenizer import Tokenizer
 from captioning.decoders import captioner
-from captioning.decoders.captioner import Captioner
 from captioning.formats import archives
 from captioning.runtime.errors import CaptioningError
-from captioning.search import greedy
+from captioning.search import captions
 
 ENCODER = {"name": "random", "file": None, "sha256": None, "preprocessing": "unit", "seed": 0}
 RECORD = {"encoder": ENCODER, "vocabulary_hash": "abc", "settings": {}}
 
 
+def said(model, tokenizer, features) -> list[list[str]]:
+    """The words of each greedy caption."""
+    return [caption.words for caption in captions.write(model, tokenizer, features)]
+
+
 @pytest.fixture(scope="module")
 def network() -> keras.Model:
     keras.utils.set_random_seed(0)
-    return captioner.build(dimension=12, vocabulary_size=30, max_length=7, units=16)
+    return merge_network(dimension=12, vocabulary_size=30, max_length=7, units=16)
 
 
 def inputs(n=5, dimension=12, vocabulary=30, length=7):
@@ -54,7 +59,7 @@ def test_padding_on_either_side_gives_the_same(network):
 
 
 def test_whole_captions_share_the_weights_and_give_every_prefix_at_once(network):
-    whole = captioner.build(12, 30, 7, units=16, whole_captions=True)
+    whole = merge_network(12, 30, 7, units=16, whole_captions=True)
     whole.set_weights(network.get_weights())
     features, prefixes = inputs()
     at_once = predict(whole, (features, prefixes[4:].repeat(5, 0)))  # a caption of 5 words
@@ -66,7 +71,7 @@ def test_whole_captions_share_the_weights_and_give_every_prefix_at_once(network)
 
 
 def test_the_file_carries_the_record_and_opens_in_plain_keras(network, tmp_path):
-    path = captioner.save(tmp_path / "model.keras", Captioner(network, RECORD))
+    path = captioner.save(tmp_path / "model.keras", merge_captioner(network, RECORD))
     loaded = captioner.load(path)
     assert loaded.record == RECORD
     assert (loaded.dimension, loaded.max_length, loaded.vocabulary_size) == (12, 7, 30)
@@ -99,9 +104,9 @@ def test_any_layer_names_and_dimensions_load(tmp_path, widths, suffix):
     assert loaded.record == {}
     np.testing.assert_array_equal(predict(loaded.network, batch), predict(network, batch))
     tokenizer = Tokenizer.from_state({"word_index": {"startseq": 1, "endseq": 2, "dog": 3}})
-    words = greedy.greedy(loaded, tokenizer, batch[0])
+    words = said(loaded, tokenizer, batch[0])
     again = captioner.load(captioner.save(tmp_path / "again.keras", loaded))
-    assert greedy.greedy(again, tokenizer, batch[0]) == words
+    assert said(again, tokenizer, batch[0]) == words
 
 
 @pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
@@ -194,13 +199,13 @@ def test_files_that_are_no_captioner_are_refused(network, tmp_path):
     refused(tmp_path / "other.keras", "Sequential")
     network.save_weights(tmp_path / "only.weights.h5")
     refused(tmp_path / "only.weights.h5", "weights or other data only")
-    whole = captioner.save(tmp_path / "whole.keras", Captioner(network, RECORD)).read_bytes()
+    whole = captioner.save(tmp_path / "whole.keras", merge_captioner(network, RECORD)).read_bytes()
     (tmp_path / "half.keras").write_bytes(whole[: len(whole) // 2])
     refused(tmp_path / "half.keras", "another kind of file|cannot be read")
 
 
 def test_a_lambda_layer_is_refused_before_anything_is_built(network, tmp_path):
-    path = captioner.save(tmp_path / "model.keras", Captioner(network, RECORD))
+    path = captioner.save(tmp_path / "model.keras", merge_captioner(network, RECORD))
     with zipfile.ZipFile(path) as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
     config = json.loads(members["config.json"])
@@ -214,7 +219,7 @@ def test_a_lambda_layer_is_refused_before_anything_is_built(network, tmp_path):
 
 @pytest.mark.parametrize("name", ["../evil.py", "/etc/evil", "a/../../evil", "..\\evil.py"])
 def test_an_archive_that_climbs_out_of_its_place_is_refused(network, tmp_path, name):
-    path = captioner.save(tmp_path / "model.keras", Captioner(network, RECORD))
+    path = captioner.save(tmp_path / "model.keras", merge_captioner(network, RECORD))
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr(name, b"")
     refused(path, "names files outside itself")
@@ -229,7 +234,7 @@ def test_an_h5_that_points_into_other_files_is_refused(network, tmp_path):
 
 
 def test_features_of_another_encoder_are_refused(network):
-    model = Captioner(network, RECORD)
+    model = merge_captioner(network, RECORD)
     model.check_features(12, None)
     model.check_features(12, ENCODER | {"precision": "bfloat16"})
     with pytest.raises(CaptioningError, match="features of 12 numbers, these have 13"):
@@ -242,7 +247,7 @@ def test_features_of_another_encoder_are_refused(network):
     with pytest.raises(CaptioningError, match=r"these are of .*prefix teacher\.\)"):
         model.check_features(12, ENCODER | {"prefix": "teacher."})
     published = ENCODER | {"name": "simclr", "sha256": "00"}
-    model = Captioner(network, RECORD | {"encoder": published})
+    model = merge_captioner(network, RECORD | {"encoder": published})
     model.check_features(12, published | {"name": "simclr_imagenet.ckpt", "file": "/elsewhere"})
 
 
@@ -254,7 +259,7 @@ def test_features_of_another_encoder_are_refused(network):
 def test_a_record_that_cannot_be_used_is_refused(network, tmp_path, record):
     path = tmp_path / "model.keras"
     with pytest.raises(CaptioningError, match="damaged record"):
-        captioner.save(path, Captioner(network, record))
+        captioner.save(path, merge_captioner(network, record))
     assert not path.exists()
     archives.save(path, network, "captioner.json", record)
     refused(path, "damaged record")
@@ -262,13 +267,13 @@ def test_a_record_that_cannot_be_used_is_refused(network, tmp_path, record):
 
 def test_captions_too_long_for_the_reader_are_not_written(tmp_path):
     for length in (1000, 1001):
-        path, network = tmp_path / f"{length}.keras", captioner.build(3, 5, length, units=2)
+        path, network = tmp_path / f"{length}.keras", merge_network(3, 5, length, units=2)
         if length == 1000:
-            captioner.save(path, Captioner(network, RECORD))
+            captioner.save(path, merge_captioner(network, RECORD))
             assert captioner.load(path).max_length == length
             continue
         with pytest.raises(CaptioningError, match=r"at most 1,000 words .* one for 1,001"):
-            captioner.save(path, Captioner(network, RECORD))
+            captioner.save(path, merge_captioner(network, RECORD))
         assert not path.exists()
         archives.save(path, network, "captioner.json", RECORD)
         refused(path, "a prefix of 1001 words")
@@ -277,14 +282,14 @@ def test_captions_too_long_for_the_reader_are_not_written(tmp_path):
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 @pytest.mark.parametrize("role", ["feature_dense", "embedding", "lstm", "decoder", "scores"])
 def test_weights_that_are_not_finite_are_neither_written_nor_read(tmp_path, role, bad):
-    network = captioner.build(3, 5, 4, units=2)
+    network = merge_network(3, 5, 4, units=2)
     arrays = network.get_layer(role).get_weights()
     arrays[-1].flat[1] = bad
     network.get_layer(role).set_weights(arrays)
     path, last = tmp_path / "model.keras", network.get_layer(role).weights[-1].path
     found = rf"found 1 of {arrays[-1].size} that are not \(infinite or NaN\) in "
     with pytest.raises(CaptioningError, match=found + last):
-        captioner.save(path, Captioner(network, RECORD))
+        captioner.save(path, merge_captioner(network, RECORD))
     assert not path.exists()
     archives.save(path, network, "captioner.json", RECORD)
     kind = last.rpartition("/")[2]

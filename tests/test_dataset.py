@@ -1,103 +1,81 @@
-"""Layouts and splits."""
+"""A dataset's folder: the layouts that recognise it, in any mixture."""
 
 import unicodedata
 
 import pytest
 
 from captioning.data import dataset
+from captioning.data.splits import SPLITS, find_splits, split_file_name
 from captioning.runtime.errors import CaptioningError
+
+PUBLISHED = "".join(f"{i}.jpg#0\tA picture number {i} .\n" for i in range(8))
+KAGGLE = "image,caption\n" + "".join(f"{i}.jpg,A picture number {i} .\n" for i in range(8))
 
 
 def test_the_published_layout(tiny):
     source = dataset.Dataset(tiny)
     assert source.image_folder.name == "Flicker8k_Dataset"
     assert source.caption_file.name == "Flickr8k.token.txt"
-    splits = dataset.splits(source, tiny)
-    assert [len(splits.ids[split]) for split in dataset.SPLITS] == [16, 4, 4]
+    splits = find_splits(source, tiny)
+    assert [len(splits.ids[split]) for split in SPLITS] == [16, 4, 4]
     assert splits.ids["train"][0] == "000_red"
     assert not splits.made
     assert not splits.overlaps
 
 
-def kaggle(folder, count):
-    (folder / "Images").mkdir(parents=True)
-    rows = [f"{i:04d}.jpg,A picture number {i}" for i in range(count)]
-    (folder / "captions.txt").write_text("\n".join(["image,caption", *rows]))
+def lay_out(folder, *names, lists=None):
+    """Files and folders of these names, with captions in those that have some."""
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        if name.endswith(".txt"):
+            (folder / name).write_text(PUBLISHED if "token" in name else KAGGLE)
+        else:
+            (folder / name).mkdir()
+    if lists:
+        for number, split in enumerate(SPLITS):
+            (folder / lists).mkdir(parents=True, exist_ok=True)
+            (folder / lists / split_file_name(split)).write_text(f"{number}.jpg\n")
     return dataset.Dataset(folder)
 
 
-def test_the_kaggle_layout_gets_a_seeded_split_that_later_scripts_find(tmp_path):
-    source = kaggle(tmp_path / "kaggle", 80)
-    first = dataset.splits(source, tmp_path / "work", seed=3)
-    again = dataset.splits(source, tmp_path / "work", seed=4)
-    assert (first.made, again.made) == (True, False)
-    assert first.ids == again.ids
-    assert [len(first.ids[split]) for split in dataset.SPLITS] == [60, 10, 10]
-    assert len(set().union(*first.ids.values())) == 80
-    assert dataset.splits(source, tmp_path / "other", seed=3).ids == first.ids
-    assert dataset.splits(source, tmp_path / "third", seed=4).ids != first.ids
+@pytest.mark.parametrize("pictures", ["Flicker8k_Dataset", "Flickr8k_Dataset", "Images", "images"])
+@pytest.mark.parametrize("lists", ["Flickr8k_text", "."])
+@pytest.mark.parametrize(
+    "captions",
+    [
+        *("Flickr8k_text/Flickr8k.token.txt", "Flickr8k.token.txt"),
+        *("Flickr8k_text/captions.txt", "captions.txt"),
+    ],
+)
+def test_any_mixture_of_the_two_layouts_will_do(pictures, captions, lists, tmp_path):
+    source = lay_out(tmp_path, pictures, captions, lists=lists)
+    assert source.image_folder == tmp_path / pictures
+    assert source.caption_file == tmp_path / captions
+    assert source.captions["3"] == ["A picture number 3 ."]
+    splits = find_splits(source, tmp_path / "work")
+    assert splits.ids == {"train": ["0"], "dev": ["1"], "test": ["2"]}
+    assert not splits.made
 
 
-def test_kaggle_with_the_published_lists_uses_them(tmp_path):
-    source = kaggle(tmp_path, 8)
-    for split, number in (("train", 0), ("dev", 1), ("test", 2)):
-        (tmp_path / dataset.split_file_name(split)).write_text(f"{number:04d}.jpg\n")
-    assert dataset.splits(source, tmp_path / "work").ids == {
-        "train": ["0000"], "dev": ["0001"], "test": ["0002"],
-    }  # fmt: skip
+def test_pictures_and_lists_need_no_captions(tmp_path):
+    source = lay_out(tmp_path, "Images", lists="Flickr8k_text")
+    (tmp_path / "Images" / "a.jpg").touch()
+    assert source.pictures == [tmp_path / "Images" / "a.jpg"]
+    assert find_splits(source, tmp_path).folder == tmp_path / "Flickr8k_text"
 
 
-def test_split_of_flickr8ks_size_is_6000_1000_1000():
-    drawn = dataset.draw_splits(map(str, range(8000)), seed=0)
-    assert [len(drawn[split]) for split in dataset.SPLITS] == [6000, 1000, 1000]
-
-
-def test_split_lists_with_and_without_extensions_and_repetitions(tmp_path):
-    path = tmp_path / "list.txt"
-    path.write_bytes(b"\xef\xbb\xbfa.jpg\r\nb\r\n\r\na.jpg\r\n")
-    assert dataset.read_split(path) == ["a", "b"]
-
-
-def test_an_empty_split_list_is_refused(tmp_path):
-    (tmp_path / "list.txt").write_text("\n \n")
-    with pytest.raises(CaptioningError, match=r"list\.txt"):
-        dataset.read_split(tmp_path / "list.txt")
-
-
-def test_a_line_that_names_no_image_is_told(tmp_path):
-    (tmp_path / "list.txt").write_text("a.jpg\n\n.jpg\n")
-    with pytest.raises(CaptioningError, match=r"line 3: expected an image's name, found '\.jpg'"):
-        dataset.read_split(tmp_path / "list.txt")
-
-
-def test_overlapping_splits_are_told(tiny):
-    train = tiny / "Flickr8k_text" / "Flickr_8k.trainImages.txt"
-    train.write_text(train.read_text() + "016_green.jpg\n")
-    (sentence,) = dataset.splits(dataset.Dataset(tiny), tiny).overlaps
-    assert "1 images are in both train and dev (such as 016_green)" in sentence
-
-
-def test_a_missing_list_is_named(tiny):
-    (tiny / "Flickr8k_text" / "Flickr_8k.devImages.txt").unlink()
-    with pytest.raises(CaptioningError, match=r"no Flickr_8k\.devImages\.txt"):
-        dataset.splits(dataset.Dataset(tiny), tiny)
-
-
-def test_an_interrupted_draw_is_completed(tmp_path):
-    source, work = kaggle(tmp_path / "kaggle", 8), tmp_path / "work"
-    drawn = dataset.splits(source, work, seed=3).ids
-    (work / "Flickr_8k.testImages.txt").unlink()
-    assert dataset.splits(source, work, seed=3).ids == drawn
-    (work / "Flickr_8k.testImages.txt").unlink()
-    with pytest.raises(CaptioningError, match=r"found 2 \(no Flickr_8k\.testImages\.txt\)"):
-        dataset.splits(source, work, seed=4)
-
-
-def test_too_few_images_to_draw_from_are_refused_and_nothing_is_written(tmp_path):
-    source = kaggle(tmp_path / "kaggle", 2)
-    with pytest.raises(CaptioningError, match=r"at least 3 images .* found 2"):
-        dataset.splits(source, tmp_path / "work")
-    assert not (tmp_path / "work").exists()
+def test_of_two_caption_files_that_differ_one_is_taken_and_named(tmp_path, capsys):
+    source = lay_out(tmp_path, "Flickr8k_text/Flickr8k.token.txt", "captions.txt")
+    assert len(source.captions) == 8
+    assert capsys.readouterr().err == ""  # they say the same
+    (tmp_path / "captions.txt").write_text(KAGGLE + "8.jpg,One more\n")
+    assert len(dataset.Dataset(tmp_path).captions) == 8
+    said = capsys.readouterr().err
+    assert f"captions in {source.caption_file} and in {tmp_path / 'captions.txt'} differ" in said
+    assert "those of the first are taken" in said
+    (tmp_path / "captions.txt").write_text("nonsense")
+    assert len(dataset.Dataset(tmp_path).captions) == 8
+    assert capsys.readouterr().err == ""
 
 
 def test_missing_folders_are_named(tmp_path):
@@ -106,12 +84,6 @@ def test_missing_folders_are_named(tmp_path):
         _ = source.caption_file
     with pytest.raises(CaptioningError, match="folder of images"):
         _ = source.image_folder
-
-
-def test_flickr8k_splits(flickr8k):
-    splits = dataset.splits(dataset.Dataset(flickr8k), flickr8k)
-    assert [len(splits.ids[split]) for split in dataset.SPLITS] == [6000, 1000, 1000]
-    assert set().union(*splits.ids.values()) <= dataset.Dataset(flickr8k).captions.keys()
 
 
 def test_captions_pictures_and_lists_mean_the_same_picture(tmp_path):
@@ -124,10 +96,10 @@ def test_captions_pictures_and_lists_mean_the_same_picture(tmp_path):
     rows = [f"{name},A picture" for name in names]
     (tmp_path / "captions.txt").write_text("\n".join(["image,caption", *rows]))
     for split, group in (("train", names[:3]), ("dev", names[3:4]), ("test", names[4:])):
-        (tmp_path / dataset.split_file_name(split)).write_text("\n".join(group))
+        (tmp_path / split_file_name(split)).write_text("\n".join(group))
     source = dataset.Dataset(tmp_path)
     ids = ["walk.0001", "walk.0002", "café", "my_dog", "x"]
     assert list(source.captions) == ids
     assert set(map(source.image_ids, source.pictures)) == set(ids)
-    splits = dataset.splits(source, tmp_path, known=source.captions)
-    assert [key for split in dataset.SPLITS for key in splits.ids[split]] == ids
+    splits = find_splits(source, tmp_path, known=source.captions)
+    assert [key for split in SPLITS for key in splits.ids[split]] == ids

@@ -3,11 +3,16 @@
 import keras
 import numpy as np
 import pytest
+from toys import merge_captioner, merge_network
 
 from captioning.data.tokenizer import Tokenizer
-from captioning.decoders import captioner
 from captioning.decoders.captioner import Captioner
-from captioning.search import greedy
+from captioning.search import captions
+
+
+def said(model, tokenizer, features) -> list[list[str]]:
+    """The words of each greedy caption."""
+    return [caption.words for caption in captions.write(model, tokenizer, features)]
 
 
 @pytest.fixture(scope="module")
@@ -21,10 +26,10 @@ def tokenizer() -> Tokenizer:
 def random_captioner(tokenizer, seed, sharpness, vocabulary_size=None) -> Captioner:
     keras.utils.set_random_seed(seed)
     size = vocabulary_size or tokenizer.vocabulary_size
-    network = captioner.build(10, size, max_length=9, units=24)
+    network = merge_network(10, size, max_length=9, units=24)
     random = np.random.default_rng(seed)
     network.set_weights([random.normal(0, sharpness, w.shape) for w in network.get_weights()])
-    return Captioner(network, {})
+    return merge_captioner(network, {})
 
 
 def one_word_at_a_time(model: Captioner, tokenizer, feature) -> list[str]:
@@ -47,7 +52,7 @@ def one_word_at_a_time(model: Captioner, tokenizer, feature) -> list[str]:
 def test_equals_the_one_word_loop(tokenizer, seed):
     model = random_captioner(tokenizer, seed, 0.6, vocabulary_size=44)  # some ids have no word
     features = np.random.default_rng(seed).normal(size=(12, 10)).astype("float32")
-    batched = greedy.greedy(model, tokenizer, features)
+    batched = said(model, tokenizer, features)
     assert batched == [one_word_at_a_time(model, tokenizer, row) for row in features]
     lengths = {len(words) for words in batched}
     assert len(lengths) > 1  # captions end at different steps
@@ -56,11 +61,11 @@ def test_equals_the_one_word_loop(tokenizer, seed):
 def test_more_images_than_a_batch(tokenizer, monkeypatch):
     model = random_captioner(tokenizer, 3, 0.6)
     features = np.random.default_rng(0).normal(size=(10, 10)).astype("float32")
-    at_once = greedy.greedy(model, tokenizer, features)
-    monkeypatch.setattr(greedy, "_BATCH", 3)
-    assert greedy.greedy(model, tokenizer, features) == at_once
+    at_once = said(model, tokenizer, features)
+    monkeypatch.setattr(captions, "_BATCH", 3)
+    assert said(model, tokenizer, features) == at_once
 
 
 def test_sentence_leaves_the_end_out():
-    assert greedy.sentence(["two", "dogs", "endseq"]) == "two dogs"
-    assert greedy.sentence(["two", "dogs"]) == "two dogs"
+    assert captions.Caption(["two", "dogs", "endseq"], -1.0).sentence == "two dogs"
+    assert captions.Caption(["two", "dogs"], -1.0).sentence == "two dogs"

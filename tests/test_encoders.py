@@ -16,14 +16,15 @@ import pytest
 import tensorflow as tf
 import toys
 from PIL import Image
+from toys import merge_captioner, merge_network
 
 from captioning.data import images
-from captioning.decoders import captioner
 from captioning.encoders import loading, residual, sources
 from captioning.encoders.network import parameters
 from captioning.encoders.registry import BACKBONES
 from captioning.formats import checkpoints
-from captioning.pipeline import artifacts, stages
+from captioning.pipeline import caption
+from captioning.pipeline import checkpoints as pipeline_checkpoints
 from captioning.runtime import files
 from captioning.runtime.errors import CaptioningError
 
@@ -355,7 +356,7 @@ def test_random_weights_follow_from_the_seed(random_encoder):
 
 @pytest.mark.parametrize("crops", [2, 10])
 def test_features_can_be_the_mean_over_crops(crops, photographs):
-    path = artifacts.PRETRAINED / "encoder.weights.h5"
+    path = pipeline_checkpoints.PRETRAINED / "encoder.weights.h5"
     plain, encoder = loading.load(path), loading.load(path, crops=crops)
     side, size = encoder.size, plain.size
     assert side == (118 if crops == 10 else 96)
@@ -385,15 +386,15 @@ def test_features_can_be_the_mean_over_crops(crops, photographs):
 def test_a_named_encoder_is_that_of_the_record(monkeypatch, tmp_path):
     monkeypatch.setattr(loading, "from_record", lambda record, beside: (record, beside))
     record = {"name": "simclr", "file": None, "sha256": "00", "preprocessing": "unit", "crops": 10}
-    network = captioner.Captioner(captioner.build(2048, 9, 4), {"encoder": record})
+    network = merge_captioner(merge_network(2048, 9, 4), {"encoder": record})
     for name in (None, "simclr"):  # crops and preprocessing are the record's
-        assert stages._encoder_of(network, name, tmp_path) == (record, tmp_path)
-    copy = stages._encoder_of(network, "copy.ckpt", tmp_path)
+        assert caption._encoder_of(network, name, tmp_path) == (record, tmp_path)
+    copy = caption._encoder_of(network, "copy.ckpt", tmp_path)
     assert copy == (record | {"file": "copy.ckpt"}, None)
     with pytest.raises(
         CaptioningError, match=r"trained on features of simclr \(unit, 00, 10 crops\)"
     ):
-        stages._encoder_of(network, "swav", tmp_path)
+        caption._encoder_of(network, "swav", tmp_path)
 
 
 def test_bfloat16_features_are_within_one_per_cent(random_encoder, photos):

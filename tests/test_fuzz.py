@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from PIL import Image
 from test_captioner import ENCODER, write_keras_2
 from test_pickles import EXAMPLES, assert_one_sentence, mutated, nothing_runs, write
+from toys import merge_captioner, merge_network
 
-from captioning.data import caption_files, dataset, images, text
+from captioning.data import images, splits, text
+from captioning.data.layouts import tables
 from captioning.decoders import captioner
-from captioning.decoders.captioner import Captioner
 from captioning.runtime.errors import CaptioningError
 
 pytestmark = pytest.mark.fuzz
@@ -42,7 +43,7 @@ def complaint_or(function, path):
 @settings(max_examples=2 * EXAMPLES, deadline=None)
 def test_any_bytes_are_captions_or_a_sentence(tmp_path_factory, data):
     path = write(tmp_path_factory.getbasetemp() / "captions.txt", data)
-    if found := complaint_or(caption_files.parse_captions, path):
+    if found := complaint_or(tables.parse_captions, path):
         captions, complaints, _ = found
         for complaint in complaints:
             assert_one_sentence(complaint, path)
@@ -54,7 +55,7 @@ def test_any_bytes_are_captions_or_a_sentence(tmp_path_factory, data):
 @settings(max_examples=EXAMPLES, deadline=None)
 def test_any_bytes_are_image_ids_or_a_sentence(tmp_path_factory, data):
     path = write(tmp_path_factory.getbasetemp() / "split.txt", data)
-    ids = complaint_or(dataset.read_split, path)
+    ids = complaint_or(splits.read_split, path)
     assert ids is None or (ids and len(ids) == len(set(ids)) and all(ids))
 
 
@@ -95,9 +96,9 @@ def test_any_bytes_are_a_picture_or_a_reason(tmp_path_factory, data):
 def honest(tmp_path_factory):
     """A captioner's `.keras` as its members, and as a Keras 2 `.h5`."""
     folder = tmp_path_factory.mktemp("honest")
-    network = captioner.build(6, 9, 5, units=4)
+    network = merge_network(6, 9, 5, units=4)
     record = {"encoder": ENCODER, "vocabulary_hash": "abc", "settings": {}}
-    path = captioner.save(folder / "model.keras", Captioner(network, record))
+    path = captioner.save(folder / "model.keras", merge_captioner(network, record))
     write_keras_2(folder / "model.h5", network)
     with zipfile.ZipFile(path) as archive:
         members = {name: archive.read(name) for name in archive.namelist()}

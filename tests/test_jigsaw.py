@@ -18,6 +18,7 @@ from PIL import Image
 from captioning.data import hdf5
 from captioning.encoders import context_free, loading
 from captioning.encoders.registry import JIGSAW_BACKBONES
+from captioning.formats import archives
 from captioning.pretraining import jigsaw, permutation_sets
 from captioning.pretraining.puzzle_batches import PuzzleBatches
 from captioning.pretraining.tiles import Sizes
@@ -190,7 +191,10 @@ def test_a_network_that_is_not_finite_is_no_encoder(network, tmp_path):
     layer = broken.get_layer("feature")
     kernel, bias = layer.get_weights()
     layer.set_weights([kernel, bias * np.nan])
-    path = context_free.save(tmp_path / "model.keras", broken, RECORD)
+    path = tmp_path / "model.keras"
+    with pytest.raises(CaptioningError, match=r"model\.keras, found .* in feature/bias;"):
+        context_free.save(path, broken, RECORD)
+    archives.save(path, broken, "jigsaw.json", RECORD)
     with pytest.raises(CaptioningError, match=r"model\.keras, found .* in feature/bias;"):
         loading.of_jigsaw(path)
 

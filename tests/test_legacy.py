@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 from test_pickles import named_by_numpy_1
 
-from captioning.data import dataset, images, text
+from captioning.data import images, splits, text
 from captioning.data.ids import image_id
 from captioning.decoders import captioner
 from captioning.encoders import loading
-from captioning.pipeline import artifacts, stages
+from captioning.pipeline import artifacts, caption, checkpoints, score
 from captioning.runtime import console
 from captioning.runtime.errors import CaptioningError
 
@@ -111,8 +111,8 @@ def published(keras_2, tokenizer_2021, tmp_path_factory):
     for key in captions:
         pixels = random.integers(0, 256, (6, 5, 3), np.uint8)
         Image.fromarray(pixels).resize((90, 80)).save(pictures / f"{key}.png")
-    for split, ids in zip(dataset.SPLITS, np.split(list(captions), [16, 20]), strict=True):
-        (data / dataset.split_file_name(split)).write_text("\n".join(f"{k}.png" for k in ids))
+    for split, ids in zip(splits.SPLITS, np.split(list(captions), [16, 20]), strict=True):
+        (data / splits.split_file_name(split)).write_text("\n".join(f"{k}.png" for k in ids))
     descriptions = [f"{key} {caption}" for key, group in captions.items() for caption in group]
     (workdir / "descriptions.txt").write_text("\n".join(descriptions))
 
@@ -159,13 +159,13 @@ def test_bleu_and_captions_from_legacy_files_alone(published, capsys):
     expected = {k: one_word_at_a_time(model, tokenizer, features[k]) for k in features}
     assert len(set(expected.values())) > 4
 
-    written = stages.score(data, workdir, 0, "test", None)
+    written = score.score(data, workdir, 0, "test", None)
     captions = json.loads((workdir / "captions-test.json").read_text())
     assert captions == {key: expected[key] for key in list(features)[20:]}
     assert {path.name for path in workdir.iterdir()} == before | {path.name for path in written}
 
     capsys.readouterr()
-    code = stages.caption(
+    code = caption.caption(
         [data / "Flicker8k_Dataset"], workdir, model=None, tokenizer_file=None,
         encoder_name="random", output=None, as_json=False,
     )  # fmt: skip
@@ -183,7 +183,7 @@ def test_a_captioner_in_pretrained_is_scored_on_features_of_the_current_folder(
     pretrained = tmp_path / "Pre-trained"
     pretrained.mkdir()
     shutil.copy(workdir / MODEL, pretrained)
-    monkeypatch.setattr(artifacts, "PRETRAINED", pretrained)
+    monkeypatch.setattr(checkpoints, "PRETRAINED", pretrained)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["3_BLEU.py", "--dataset", str(data), "--split", "test"])
     with pytest.raises(SystemExit) as end:
@@ -203,9 +203,9 @@ def test_strict_stops_at_the_first_unreadable_image(published, tmp_path):
         (folder / name).write_bytes(content)
     settings = {"model": None, "tokenizer_file": None, "encoder_name": "random", "output": None}
     settings["as_json"] = False
-    assert stages.caption([folder], workdir, **settings) == console.SOME_SKIPPED
+    assert caption.caption([folder], workdir, **settings) == console.SOME_SKIPPED
     with pytest.raises(CaptioningError, match=r"b\.png: .*; --strict stops here"):
-        stages.caption([folder], workdir, strict=True, **settings)
+        caption.caption([folder], workdir, strict=True, **settings)
 
 
 def test_a_tokenizer_that_does_not_fit_is_refused(published, tokenizer_2021, tmp_path):
@@ -214,11 +214,11 @@ def test_a_tokenizer_that_does_not_fit_is_refused(published, tokenizer_2021, tmp
     (tmp_path / "descriptions.txt").write_text(shuffled + " another word")
     for name in (MODEL, "features.pkl"):
         (tmp_path / name).write_bytes((workdir / name).read_bytes())
-    lists = [dataset.split_file_name(split) for split in dataset.SPLITS]
+    lists = [splits.split_file_name(split) for split in splits.SPLITS]
     for name in lists:
         (tmp_path / name).write_text("00_x")
     with pytest.raises(CaptioningError, match="another vocabulary"):
-        stages.score(tmp_path, tmp_path, 0, "test", None)
+        score.score(tmp_path, tmp_path, 0, "test", None)
 
     other = tokenizer_2021()
     other.fit_on_texts(["a dog"])
@@ -226,7 +226,7 @@ def test_a_tokenizer_that_does_not_fit_is_refused(published, tokenizer_2021, tmp
         other.fit_on_texts(words)
         (tmp_path / "tokenizer.pkl").write_bytes(pickle.dumps(other))
         with pytest.raises(CaptioningError, match=match):
-            stages.caption(
+            caption.caption(
                 [data / "Flicker8k_Dataset"], tmp_path, model=None, tokenizer_file=None,
                 encoder_name="simclr", output=None, as_json=False,
             )  # fmt: skip
@@ -240,9 +240,9 @@ def test_a_captioner_of_other_features_is_refused_before_any_download(
     path = saved(vgg, tmp_path / "vgg.h5")
     monkeypatch.setattr(loading, "load", pytest.fail)
     with pytest.raises(CaptioningError, match="takes features of 4096 numbers, these have 2048"):
-        stages.caption(
+        caption.caption(
             [data / "Flicker8k_Dataset"], workdir, model=path, tokenizer_file=None,
             encoder_name=None, output=None, as_json=False,
         )  # fmt: skip
     with pytest.raises(CaptioningError, match="takes features of 4096 numbers, these have 2048"):
-        stages.score(data, workdir, 0, "test", path)
+        score.score(data, workdir, 0, "test", path)

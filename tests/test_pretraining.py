@@ -13,6 +13,7 @@ import pytest
 from keras import ops
 
 from captioning.data import dataset, hdf5, seen
+from captioning.data.splits import read_split
 from captioning.data.tokenizer import Tokenizer
 from captioning.encoders import backbones, loading
 from captioning.pretraining import run as runs
@@ -192,7 +193,7 @@ def test_the_script_learns_from_captions(tiny, tmp_path, script):
            cwd=tmp_path)  # fmt: skip
     record = json.loads((tmp_path / "features.json").read_text())
     assert (record["dimension"], record["encoder"]["size"]) == (512, 48)
-    train = dataset.read_split(tiny / "Flickr8k_text/Flickr_8k.trainImages.txt")
+    train = read_split(tiny / "Flickr8k_text/Flickr_8k.trainImages.txt")
     assert record["seen_by_encoder"] == train
 
 

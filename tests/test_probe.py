@@ -12,7 +12,9 @@ from sklearn.preprocessing import StandardScaler
 from captioning.evaluation import probe
 from captioning.pipeline import artifacts
 from captioning.runtime.errors import CaptioningError
-from captioning.scores import metrics, probes
+from captioning.scores import probes
+from captioning.scores.bleu import bleu
+from captioning.scores.cider import cider
 
 KINDS = ["dog grass", "boat water", "child swing", "red car street", "snow mountain"]
 TRAIN, DEV = 400, 100
@@ -41,7 +43,7 @@ def vague():
 
 def test_features_that_tell_the_words_score_near_one():
     figures = probes.scores(*TELLING, CAPTIONS["train"], CAPTIONS["dev"])
-    assert figures.keys() == probe.COLUMNS.keys()
+    assert figures.keys() == probe.columns().keys()
     assert figures["dimension"] == len(KINDS)
     assert min(figures[key] for key in ("recall", "neighbours", "linear")) > 0.99
 
@@ -82,9 +84,9 @@ def test_the_linear_probe_is_scikit_learns_ridge(vague):
     centred = train_words - train_words.mean(axis=0)
     held = np.arange(TRAIN) % 5 == 0
 
-    def precision(teachers, strength, asked, words):
-        ridge = Ridge(alpha=strength * teachers.sum(), fit_intercept=False)
-        answers = ridge.fit(train[teachers], centred[teachers]).predict(asked)
+    def precision(rows, strength, asked, words):
+        ridge = Ridge(alpha=strength * rows.sum(), fit_intercept=False)
+        answers = ridge.fit(train[rows], centred[rows]).predict(asked)
         return average_precision_score(words, answers, average="macro")
 
     held_scores = [precision(~held, s, train[held], train_words[held]) for s in probes.STRENGTHS]
@@ -123,9 +125,9 @@ def test_retrieval_scores_the_captions_of_the_images_it_is_given():
     rounds = [
         {"x": train[1][0].split(), "y": train[0][i].split()} for i in (0, 1, 0, 1, 0)
     ]  # an image with fewer captions begins again with its first
-    cider = np.mean([metrics.cider(said, references) for said in rounds])
-    bleu4 = np.mean([metrics.bleu(said, references, "standard")[3] for said in rounds])
-    assert figures["cider"] == pytest.approx(cider)
+    expected = np.mean([cider(said, references) for said in rounds])
+    bleu4 = np.mean([bleu(said, references, "standard")[3] for said in rounds])
+    assert figures["cider"] == pytest.approx(expected)
     assert figures["bleu4"] == pytest.approx(bleu4)
     assert probes.retrieval(np.array([0, 1]), train, dev)["recall"] == 0
 
@@ -163,7 +165,7 @@ def test_the_table_has_a_row_for_chance_and_for_each_argument(tiny, monkeypatch,
     said = capsys.readouterr()
     assert "pictures: 20/20 images" in said.err
     header, line, *rows = (row.strip("| ").split(" | ") for row in said.out.splitlines())
-    assert header == ["features", *probe.COLUMNS.values(), "seconds"]
+    assert header == ["features", *probe.columns().values(), "seconds"]
     assert line == ["|".join(["---"] * len(header))]
     assert [row[:2] for row in rows] == [
         ["chance", "–"],

@@ -9,11 +9,20 @@ import pytest
 import tensorflow as tf
 
 from captioning.data import text
+from captioning.data.captions import (
+    Sequences,
+    encode,
+    fit_tokenizer,
+    longest_caption,
+    stack_features,
+)
 from captioning.data.tokenizer import Tokenizer
 from captioning.decoders import captioner
 from captioning.decoders.captioner import load
-from captioning.objectives import recipes
-from captioning.pipeline import artifacts
+from captioning.objectives import batches as batches_of
+from captioning.objectives import cross_entropy, recipes
+from captioning.objectives.data import CaptionData
+from captioning.pipeline import checkpoints
 from captioning.runtime import training
 from captioning.runtime.errors import CaptioningError
 
@@ -29,13 +38,13 @@ def random_captions(images=20, seed=0) -> dict[str, list[str]]:
 
 
 @pytest.fixture(scope="module")
-def data() -> recipes.CaptionData:
+def data() -> CaptionData:
     descriptions = random_captions()
     ids = {"train": list(descriptions)[:14], "dev": list(descriptions)[14:]}
     descriptions["image15"].append(" ".join(WORDS * 2) + " unknown word")  # longer than in train
     random = np.random.default_rng(1)
     features = {key: random.normal(size=(1, 6)).astype("float32") for key in descriptions}
-    tokenizer = artifacts.fit_tokenizer(descriptions, ids["train"])
+    tokenizer = fit_tokenizer(descriptions, ids["train"])
     return recipes.CaptionData.prepare(ids, descriptions, features, tokenizer)
 
 
@@ -69,10 +78,10 @@ def reference_pairs(ids, descriptions, features, tokenizer, max_length) -> list[
 def test_captions_too_long_for_a_captioner_are_refused_before_training():
     """1,000 words with startseq and endseq are what `captioner.load` takes."""
     descriptions = {"short": ["dog"], "image7": ["dog " * 998]}
-    assert recipes.longest_caption(descriptions, descriptions) == captioner.MAX_LENGTH == 1000
+    assert longest_caption(descriptions, descriptions, captioner.MAX_LENGTH) == 1000
     descriptions["image7"].append("dog " * 999)
     with pytest.raises(CaptioningError, match=r"at most 1,000 .* 1,001 for the image image7;"):
-        recipes.CaptionData.prepare(
+        CaptionData.prepare(
             {"train": list(descriptions), "dev": ["short"]}, descriptions, {}, Tokenizer()
         )
 
@@ -93,14 +102,14 @@ def test_every_pair_of_the_reference_once_an_epoch(recipe):
     tokenizer = Tokenizer()
     tokenizer.fit_on_texts(text.wrap(" ".join(WORDS)) for _ in range(2))  # zebra is unknown
     max_length = 9
-    matrix = artifacts.stack_features(features, ids)
-    sequences = recipes.encode(ids, descriptions, tokenizer, max_length)
+    matrix = stack_features(features, ids)
+    sequences = encode(ids, descriptions, tokenizer, max_length)
     expected = reference_pairs(ids, descriptions, features, tokenizer, max_length)
     assert sequences.target_count == len(expected)
     if recipe == "fast":
-        batches = recipes.WholeCaptions(matrix, sequences, batch_size=5, seed=0)
+        batches = batches_of.WholeCaptions(matrix, sequences, batch_size=5, seed=0)
     else:
-        batches = recipes.Prefixes(matrix, sequences, max_length, batch_size=5, seed=0)
+        batches = batches_of.Prefixes(matrix, sequences, max_length, batch_size=5, seed=0)
     assert pairs(batches) == expected
     first = [batches[i][1].tolist() for i in range(len(batches))]
     batches.on_epoch_end()
@@ -109,7 +118,7 @@ def test_every_pair_of_the_reference_once_an_epoch(recipe):
 
 
 def test_batches_hold_little_padding(data):
-    batches = recipes.WholeCaptions(data.train_features, data.train, batch_size=8, seed=0)
+    batches = batches_of.WholeCaptions(data.train_features, data.train, batch_size=8, seed=0)
     padding = sum((batches[i][1] == 0).sum() for i in range(len(batches)))
     assert padding / data.train.target_count < 0.25  # 14 images; 1 % on Flickr8k
 
@@ -119,7 +128,7 @@ def test_keras_never_sees_one_length_in_the_first_two_batches(seed):
     """It would take that length for the only one, and stop at the first batch of another."""
     lengths = np.repeat([3, 4, 5], 20)
     ones = (np.arange(6) < lengths[:, None]).astype("int32")
-    sequences = recipes.Sequences(ones, ones, np.zeros(60, "int32"))
+    sequences = Sequences(ones, ones, np.zeros(60, "int32"))
     batches = recipes.WholeCaptions(np.zeros((1, 2), "float32"), sequences, 5, seed)
     for _ in range(3):
         found = [batches[i][1].shape[1] for i in range(len(batches))]
@@ -131,7 +140,7 @@ def test_keras_never_sees_one_length_in_the_first_two_batches(seed):
 def test_fewer_captions_come_in_smaller_batches(data):
     def many(captions):
         blank = np.zeros((captions, 1), "int32")
-        sequences = recipes.Sequences(blank, blank, np.zeros(captions, "int32"))
+        sequences = Sequences(blank, blank, np.zeros(captions, "int32"))
         return dataclasses.replace(data, train=sequences)
 
     sizes = [
@@ -166,7 +175,7 @@ def test_cross_entropy_and_its_gradient_are_keras_own(dtype):
         return keras.ops.sparse_categorical_crossentropy(targets, logits, from_logits=True)
 
     found = []
-    for function in (recipes.cross_entropy, keras_own):
+    for function in (cross_entropy.cross_entropy, keras_own):
         with tf.GradientTape() as tape:
             tape.watch(logits)
             losses = function(logits, targets)
@@ -185,10 +194,10 @@ def settings(**changes) -> dict:
 @pytest.mark.parametrize("recipe", ["fast", "reference"])
 def test_the_saved_network_gives_the_reported_loss(data, tmp_path, recipe):
     recipes.train(data, settings(recipe=recipe, epochs=2), {"a": 1}, tmp_path)
-    best = artifacts.find_captioner(tmp_path)
+    best = checkpoints.find_captioner(tmp_path)
     saved = load(best)
     assert saved.record == {"a": 1}
-    batches = recipes.Prefixes(data.dev_features, data.dev, data.max_length, 1000)
+    batches = batches_of.Prefixes(data.dev_features, data.dev, data.max_length, 1000)
     (features, prefixes), targets = batches[0]
     probabilities = np.asarray(saved.network((features, prefixes)))
     loss = -np.log(probabilities[np.arange(len(targets)), targets]).mean()

@@ -6,7 +6,7 @@ from captioning.evaluation import results
 from captioning.runtime import files
 from captioning.runtime.errors import CaptioningError
 
-SCORES = {"reference": [0.5, 0.4, 0.3, 0.2], "standard": [0.4, 0.3, 0.2, 0.1234]}
+FIGURES = {"reference": [0.5, 0.4, 0.3, 0.2], "standard": [0.4, 0.3, 0.2, 0.1234]}
 
 
 @pytest.fixture
@@ -15,7 +15,7 @@ def run(tmp_path):
 
     def write(name, val_loss=None, **scores):
         model = {"model": f"x/model-ep001-loss4.000-val_loss{val_loss}.keras"} if val_loss else {}
-        files.write_json(tmp_path / name / "bleu-dev.json", SCORES | model | scores)
+        files.write_json(tmp_path / name / "bleu-dev.json", FIGURES | model | scores)
         return tmp_path / name
 
     return write

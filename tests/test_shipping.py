@@ -9,7 +9,7 @@ import sklearn.datasets
 from conftest import tiny_dataset
 
 from captioning.encoders import backbones
-from captioning.pipeline import artifacts, shipping
+from captioning.pipeline import artifacts, checkpoints, shipping
 from captioning.runtime import files
 from captioning.runtime.errors import CaptioningError
 
@@ -58,14 +58,14 @@ def test_shipping_again_leaves_nothing_of_the_former_set(trained, tmp_path):
     (tmp_path / "model-ep009-loss1.000-val_loss1.000.keras").write_text("former")
     (tmp_path / "README.md").write_text("stays")
     files.write_json(
-        tmp_path / artifacts.MANIFEST, {"model-ep009-loss1.000-val_loss1.000.keras": "x"}
+        tmp_path / checkpoints.MANIFEST, {"model-ep009-loss1.000-val_loss1.000.keras": "x"}
     )
     written = shipping.ship(trained, tmp_path)
     names = {path.name for path in written}
     assert {path.name for path in tmp_path.iterdir()} == names | {"README.md"}
-    manifest = json.loads((tmp_path / artifacts.MANIFEST).read_text())
+    manifest = json.loads((tmp_path / checkpoints.MANIFEST).read_text())
     assert manifest == {name: files.sha256(tmp_path / name) for name in manifest}
-    assert set(manifest) == names - {artifacts.MANIFEST}
+    assert set(manifest) == names - {checkpoints.MANIFEST}
 
 
 def test_a_tokenizer_of_another_vocabulary_is_not_shipped(trained, tmp_path):
@@ -78,7 +78,9 @@ def test_a_tokenizer_of_another_vocabulary_is_not_shipped(trained, tmp_path):
 
 
 def test_what_the_repository_ships_is_what_its_manifest_says(script, tmp_path):
-    kinds = {"".join(Path(name).suffixes[-2:]) for name in artifacts.shipped(artifacts.PRETRAINED)}
+    kinds = {
+        "".join(Path(name).suffixes[-2:]) for name in checkpoints.shipped(checkpoints.PRETRAINED)
+    }
     assert {".weights.h5", ".pkl"} < kinds
     photo = Path(sklearn.datasets.__file__).parent / "images" / "china.jpg"
     told = script("5_test.py", photo, cwd=tmp_path)  # which checks the hashes
@@ -104,7 +106,7 @@ def test_a_set_is_not_shipped_onto_itself(trained):
 @pytest.mark.parametrize("manifest", [[], {"../victim.txt": "x"}, {"/etc/passwd": "x"}, {"a": 1}])
 def test_a_manifest_names_files_beside_it_alone(manifest, trained, tmp_path):
     (tmp_path / "victim.txt").write_text("stays")
-    files.write_json(tmp_path / "set" / artifacts.MANIFEST, manifest)
+    files.write_json(tmp_path / "set" / checkpoints.MANIFEST, manifest)
     with pytest.raises(CaptioningError, match="expected names of files beside it"):
         shipping.ship(trained, tmp_path / "set")
     assert (tmp_path / "victim.txt").read_text() == "stays"

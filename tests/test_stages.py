@@ -6,10 +6,14 @@ import shutil
 
 import numpy as np
 import pytest
+from toys import merge_captioner, merge_network
 
 from captioning.data import dataset, text
+from captioning.data.captions import fit_tokenizer
+from captioning.data.splits import find_splits, split_file_name
 from captioning.decoders import captioner
-from captioning.pipeline import artifacts, stages
+from captioning.pipeline import artifacts, checkpoints, score
+from captioning.pipeline import train as training
 from captioning.runtime import files
 from captioning.runtime.errors import CaptioningError
 
@@ -22,13 +26,13 @@ SETTINGS = {"recipe": "fast", "epochs": 12, "seed": 0, "data": "digest"}
 def save_captioner(folder, val_loss, epoch=1, record=None, seed=0):
     """A captioner of random weights, as a training leaves it."""
     descriptions = artifacts.load_descriptions(folder)
-    tokenizer = artifacts.fit_tokenizer(descriptions, SPLITS["train"])
-    network = captioner.build(4, tokenizer.vocabulary_size, 5, units=8)
+    tokenizer = fit_tokenizer(descriptions, SPLITS["train"])
+    network = merge_network(4, tokenizer.vocabulary_size, 5, units=8)
     rng = np.random.default_rng(seed)
     network.set_weights([rng.normal(size=w.shape) for w in network.get_weights()])
-    name = artifacts.captioner_name({"epoch": epoch, "loss": 1, "val_loss": val_loss})
+    name = checkpoints.captioner_name({"epoch": epoch, "loss": 1, "val_loss": val_loss})
     record = {"vocabulary_hash": tokenizer.vocabulary_hash, "encoder": None} | (record or {})
-    return captioner.save(folder / name, captioner.Captioner(network, record))
+    return captioner.save(folder / name, merge_captioner(network, record))
 
 
 @pytest.fixture
@@ -40,12 +44,12 @@ def folder(tmp_path):
     features = {key: rng.normal(size=(1, 4)).astype("float32") for key in IDS}
     artifacts.save_features(tmp_path, features, {"encoder": {"name": "other"}})
     for split, ids in SPLITS.items():
-        (tmp_path / dataset.split_file_name(split)).write_text("\n".join(ids))
+        (tmp_path / split_file_name(split)).write_text("\n".join(ids))
     return tmp_path
 
 
 def scores(folder, **options):
-    stages.score(folder, folder, 0, "dev", None, **options)
+    score.score(folder, folder, 0, "dev", None, **options)
     return json.loads((folder / "bleu-dev.json").read_text())
 
 
@@ -64,14 +68,14 @@ def test_scores_tell_the_settings_of_the_captioner_that_was_scored(folder, capsy
 
 def test_a_new_training_names_the_captioners_of_earlier_ones(folder, capsys):
     name = save_captioner(folder, 3.4).name
-    stages._warn_of_checkpoints(folder)
+    checkpoints.warn_of_former(folder)
     assert f"holds 1 captioners of earlier runs ({name})" in capsys.readouterr().err
 
 
 def test_a_captioner_is_scored_by_the_word_ids_it_was_trained_with(folder, capsys):
     """As those that were trained when equally frequent words were ordered otherwise."""
     path = save_captioner(folder, 3.4)
-    tokenizer = artifacts.fit_tokenizer(artifacts.load_descriptions(folder), SPLITS["train"])
+    tokenizer = fit_tokenizer(artifacts.load_descriptions(folder), SPLITS["train"])
     expected = scores(folder)
     reversed_ids = {
         word: len(tokenizer.word_index) + 1 - i for word, i in tokenizer.word_index.items()
@@ -85,7 +89,7 @@ def test_a_captioner_is_scored_by_the_word_ids_it_was_trained_with(folder, capsy
             [np.take(w, order, axis if w.ndim > 1 else 0) for w in layer.get_weights()]
         )
     record = trained.record | {"vocabulary_hash": other.vocabulary_hash}
-    captioner.save(path, captioner.Captioner(trained.network, record))
+    captioner.save(path, merge_captioner(trained.network, record))
     with pytest.raises(CaptioningError, match="another vocabulary"):
         scores(folder)
     artifacts.save_tokenizer(folder / artifacts.TOKENIZER, other)
@@ -95,7 +99,7 @@ def test_a_captioner_is_scored_by_the_word_ids_it_was_trained_with(folder, capsy
 
 def train(folder, **options):
     how = {"recipe": "fast", "epochs": 1, "batch_size": None, "precision": "float32"}
-    stages.train(folder, folder, 0, **how, resume=True, **options)
+    training.train(folder, folder, 0, **how, resume=True, **options)
 
 
 @pytest.mark.parametrize("split", ["dev", "test"])
@@ -122,9 +126,9 @@ def test_the_seed_of_training_does_not_move_the_split(tmp_path):
     rows = [f"{i}.jpg,A picture" for i in range(40)]
     (tmp_path / "captions.txt").write_text("\n".join(["image,caption", *rows]))
     source, known = dataset.Dataset(tmp_path), text.clean_all(dataset.Dataset(tmp_path).captions)[0]
-    drawn = stages.find_splits(source, tmp_path / "a", 0, known).ids
-    assert stages.find_splits(source, tmp_path / "b", 0, known).ids == drawn
-    assert stages.find_splits(source, tmp_path / "c", 1, known).ids != drawn
+    drawn = find_splits(source, tmp_path / "a", 0, known).ids
+    assert find_splits(source, tmp_path / "b", 0, known).ids == drawn
+    assert find_splits(source, tmp_path / "c", 1, known).ids != drawn
 
 
 def test_a_feature_that_is_no_number_is_named_before_anything_is_trained(folder):

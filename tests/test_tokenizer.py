@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from captioning.data import dataset, text
+from captioning.data.captions import fit_tokenizer
+from captioning.data.splits import find_splits
 from captioning.data.tokenizer import Tokenizer
-from captioning.pipeline import artifacts
 from captioning.runtime.errors import CaptioningError
 
 ATTRIBUTES = ("word_counts", "word_docs", "index_docs", "word_index", "index_word")
@@ -54,11 +55,11 @@ def test_equals_keras_on_flickr8k(flickr8k):
     """In the order of descriptions.txt, as the reference reads it, not of the split list."""
     source = dataset.Dataset(flickr8k)
     descriptions, _ = text.clean_all(source.captions)
-    ids = dataset.splits(source, flickr8k).ids["train"]
+    ids = find_splits(source, flickr8k).ids["train"]
     lines = (line.split(" ", 1) for line in text.format_descriptions(descriptions).split("\n"))
     wanted = set(ids)
     wrapped = [text.wrap(caption) for key, caption in lines if key in wanted]
-    ours = artifacts.fit_tokenizer(descriptions, ids)
+    ours = fit_tokenizer(descriptions, ids)
     assert ours.vocabulary_size == 7579
     assert max(len(caption.split()) for caption in wrapped) == 34
     assert sum(len(sequence) - 1 for sequence in ours.texts_to_sequences(wrapped)) == 306404
@@ -72,7 +73,7 @@ def test_the_order_of_the_split_list_is_of_no_account():
     descriptions = {"a": ["young dog"], "b": ["red dog"], "c": ["old dog"]}
     expected = {"startseq": 1, "dog": 2, "endseq": 3, "young": 4, "red": 5}
     for ids in (["a", "b"], ["b", "a"]):
-        assert artifacts.fit_tokenizer(descriptions, ids).word_index == expected
+        assert fit_tokenizer(descriptions, ids).word_index == expected
 
 
 def test_ids_fall_with_the_count_and_ties_keep_the_order_of_appearance():

@@ -35,7 +35,7 @@ def tiny_resnet50():
 
 
 def torchvision_state(values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Weights under torchvision's names: kernels (out, in, h, w), with counters."""
+    """The weights of a network under torchvision's names, counters included."""
     state = {}
     for name, array in values.items():
         layer, kind = name.split("/")
@@ -56,3 +56,24 @@ def one_convolution(size, dtype=None):
     pixels = keras.Input((size, size, 3))
     x = keras.layers.Conv2D(4, 4, 4, dtype=dtype)(pixels)
     return keras.Model(pixels, keras.layers.BatchNormalization(dtype=dtype)(x))
+
+
+def merge_network(dimension, vocabulary_size, max_length, whole_captions=False, **settings):
+    """The Keras model of a merge captioner, as its file holds it, or for whole captions."""
+    from captioning.decoders import merge
+    from captioning.decoders.decoder import Config
+
+    config = Config(dimension, vocabulary_size, max_length, merge.Settings(**settings))
+    return merge.build(config, whole_captions=whole_captions)
+
+
+def merge_captioner(network, record=None):
+    """The captioner of such a model."""
+    from captioning.decoders.captioner import Captioner
+    from captioning.decoders.decoder import Config
+    from captioning.decoders.merge import Merge, Settings
+
+    (feature, prefix), (scores,) = network.inputs, network.outputs
+    settings = Settings(network.get_layer("lstm").units)
+    config = Config(feature.shape[-1], scores.shape[-1], prefix.shape[-1], settings)
+    return Captioner(Merge(config, network), {} if record is None else record)

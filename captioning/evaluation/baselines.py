@@ -14,8 +14,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from captioning.data import dataset
+from captioning.data.splits import SPLITS, find_splits, split_file_name
 from captioning.data.text import END, START, ngrams
-from captioning.pipeline import artifacts
+from captioning.pipeline import arguments, artifacts
 from captioning.runtime import console, files
 
 
@@ -84,7 +85,7 @@ def main() -> None:
     parser = console.parser(__doc__)
     parser.add_argument("baseline", choices=("shuffled", "constant"))
     parser.add_argument("--split", choices=("dev", "test"), default="dev", help="for constant")
-    console.add_workplace(parser, draws="the shuffling")
+    arguments.add_workplace(parser, draws="the shuffling")
     args = parser.parse_args()
     folder = args.workdir / args.baseline
     descriptions = artifacts.load_descriptions(args.workdir)
@@ -93,22 +94,21 @@ def main() -> None:
         record = {"encoder": (encoder or {}) | {"name": "shuffled", "shuffle_seed": args.seed}}
         record[artifacts.SEEN] = sorted(seen)
         written = artifacts.save_features(folder, shuffle(features, args.seed), record)
-        lists = map(dataset.split_file_name, dataset.SPLITS)  # where they were drawn
+        lists = map(split_file_name, SPLITS)  # where they were drawn
         for name in (artifacts.DESCRIPTIONS, *lists):
             if (args.workdir / name).exists():
                 written.append(files.copy(args.workdir / name, folder / name))
     else:
-        from captioning.pipeline import stages
-        from captioning.scores import metrics
+        from captioning.scores.report import report
 
-        splits = stages.find_splits(
+        splits = find_splits(
             dataset.Dataset(args.dataset), args.workdir, args.split_seed, descriptions
         ).ids
         caption = best_constant(descriptions, [k for k in splits["train"] if k in descriptions])
         said = {k: [*caption.split(), END] for k in splits[args.split] if k in descriptions}
         print(f"constant caption: {caption}")
         result = {"caption": caption, "split": args.split, "images": len(said)}
-        result |= metrics.report(said, descriptions)
+        result |= report(said, descriptions)
         written = [files.write_json(folder / f"bleu-{args.split}.json", result)]
     console.written(written)
 

@@ -7,7 +7,7 @@ Beside features.pkl files two names make features here and now: `pixels` (the pi
 `colours` (a histogram). Everything is learned from the train split and measured on dev:
 
 - each dev image takes the captions of the train image nearest to it (cosine): BLEU-4 of the
-  standard protocol, CIDEr, and the share of the content words in its own captions that it gets;
+  cleaned protocol, CIDEr, and the share of the content words in its own captions that it gets;
 - which of the 200 most frequent content words a dev image's captions hold is told by a vote of
   its nearest train images and by a linear probe: mean average precision over the words.
 
@@ -23,21 +23,20 @@ from pathlib import Path
 import numpy as np
 
 from captioning.data import dataset, images, text
-from captioning.pipeline import artifacts, stages
+from captioning.data.captions import stack_features, usable_ids
+from captioning.data.splits import find_splits
+from captioning.pipeline import arguments, artifacts
 from captioning.runtime import console
 from captioning.runtime.errors import CaptioningError
+from captioning.scores.registry import PROBES
 
 _SIDE = 64  # pixels at which pictures are read
 _BINS = 8  # of the histogram, a channel
 
-COLUMNS = {
-    "dimension": "D",
-    "bleu4": "nearest: BLEU-4",
-    "cider": "nearest: CIDEr",
-    "recall": "nearest: content words",
-    "neighbours": "vote: mAP",
-    "linear": "linear probe: mAP",
-}
+
+def columns() -> dict[str, str]:
+    """Key of a figure → heading of its column, of all probes."""
+    return {key: head for probe in PROBES.values() for key, head in probe.columns.items()}
 
 
 def _pictures(source: dataset.Dataset, ids: Set[str]) -> dict[str, np.ndarray]:
@@ -78,7 +77,7 @@ def main() -> None:
     parser.add_argument(
         "features", nargs="+", metavar="FEATURES.pkl", help="or one of: " + ", ".join(MADE_HERE)
     )
-    console.add_workplace(parser)
+    arguments.add_workplace(parser)
     args = parser.parse_args()
     for name in args.features:  # found out now, not after the rows before it
         if name not in MADE_HERE and not Path(name).is_file():
@@ -88,7 +87,7 @@ def main() -> None:
             )
     source = dataset.Dataset(args.dataset)
     descriptions, _ = text.clean_all(source.captions)
-    splits = stages.find_splits(source, args.workdir, args.split_seed, descriptions)
+    splits = find_splits(source, args.workdir, args.split_seed, descriptions)
     ids = {split: splits.ids[split] for split in ("train", "dev")}  # test has no business here
 
     @functools.cache
@@ -97,8 +96,9 @@ def main() -> None:
 
     from captioning.scores import probes  # scikit-learn takes a second to load
 
-    print(f"| features | {' | '.join(COLUMNS.values())} | seconds |")
-    print("|---" * (len(COLUMNS) + 2) + "|")
+    heads = ["features", *columns().values(), "seconds"]
+    print(f"| {' | '.join(heads)} |")
+    print("|---" * len(heads) + "|")
     for name in ("chance", *args.features):
         start = time.monotonic()
         if name == "chance":
@@ -107,14 +107,12 @@ def main() -> None:
             features = {key: MADE_HERE[name](picture) for key, picture in pictures().items()}
         else:
             features = artifacts.read_features(Path(name))
-        usable = {
-            split: artifacts.usable_ids(split, ids[split], descriptions, features) for split in ids
-        }
+        usable = {split: usable_ids(split, ids[split], descriptions, features) for split in ids}
         own = [[descriptions[key] for key in keys] for keys in usable.values()]
         if name == "chance":
             figures = probes.chance(*own)
         else:
-            matrices = [artifacts.stack_features(features, keys) for keys in usable.values()]
+            matrices = [stack_features(features, keys) for keys in usable.values()]
             figures = probes.scores(*matrices, *own)
         console.result(_line(name, figures, time.monotonic() - start))
 
@@ -122,7 +120,7 @@ def main() -> None:
 def _line(name: str, figures: Mapping[str, float], seconds: float) -> str:
     path = Path(name)
     label = path.absolute().parent.name if path.name == artifacts.FEATURES else path.stem
-    cells = [_cell(figures[key]) if key in figures else "–" for key in COLUMNS]
+    cells = [_cell(figures[key]) if key in figures else "–" for key in columns()]
     return f"| {' | '.join([label, *cells, f'{seconds:.1f}'])} |"
 
 

@@ -3,26 +3,28 @@
     python -m captioning.evaluation.results work work/shuffled work/constant --split dev
     python -m captioning.evaluation.results work/random simclr=work/seed0,work/seed1,work/seed2
 
-Each folder holds a bleu-dev.json written by 3_BLEU.py or by captioning.baselines. Folders joined
-under a name, the same work with other seeds, make one row: mean ± sample deviation.
+Each folder holds a bleu-dev.json written by 3_BLEU.py or by captioning.evaluation.baselines.
+Folders joined under a name, the same work with other seeds, make one row: mean ± sample standard
+deviation.
 """
 
 import statistics
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from captioning.pipeline import artifacts
+from captioning.pipeline import checkpoints
 from captioning.runtime import console, files
 from captioning.runtime.errors import CaptioningError
+from captioning.scores.registry import SCORES
 
 _MISSING = "–"
 
 
 def table(rows: Iterable[tuple[str, Sequence[Path]]], split: str) -> str:
-    """One line a row: val_loss, BLEU-1 to BLEU-4 under each protocol, CIDEr, ROUGE-L.
+    """One line a row: val_loss, then a column for each of `SCORES`.
 
     Args:
-        rows: a name and the folders of its runs; the deviation is given from two runs on.
+        rows: a name and the folders of its runs; the standard deviation is given from two runs on.
         split: whose scores.
 
     What one of the runs has no figure for shows as –.
@@ -30,11 +32,8 @@ def table(rows: Iterable[tuple[str, Sequence[Path]]], split: str) -> str:
     Raises:
         CaptioningError: when a folder holds no scores of that split.
     """
-    lines = [
-        f"| {split} | val_loss | reference protocol, BLEU-1 / 2 / 3 / 4 "
-        "| standard protocol, BLEU-1 / 2 / 3 / 4 | CIDEr | ROUGE-L |",
-        "|---|---|---|---|---|---|",
-    ]
+    heads = [split, "val_loss", *(score.column for score in SCORES.values())]
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for name, folders in rows:
         runs = [_scores(folder / f"bleu-{split}.json") for folder in folders]
         columns = zip(*runs, strict=True)
@@ -47,19 +46,15 @@ def _scores(path: Path) -> list[list[float | None]]:
     """The figures of one run, column by column; None where there is none."""
     if not path.exists():
         raise CaptioningError(f"expected {path}, found none; make it with python 3_BLEU.py")
-    scores = files.read_json(path)
-    if not isinstance(scores, dict) or not {"reference", "standard"} <= scores.keys():
+    found = files.read_json(path)
+    if not isinstance(found, dict) or not {"reference", "standard"} <= found.keys():
         raise CaptioningError(
-            f"expected BLEU under both protocols in {path}, found something else; make it anew "
+            f"expected BLEU under both protocols in {path}, found something else; make it again "
             "with python 3_BLEU.py"
         )
-    return [
-        [artifacts.val_loss(Path(scores["model"])) if "model" in scores else None],
-        scores["reference"],
-        scores["standard"],
-        [scores.get("cider")],  # files from before these were computed lack them
-        [scores.get("rouge_l")],
-    ]
+    val_loss = checkpoints.val_loss(Path(found["model"])) if "model" in found else None
+    # files from before a score was computed lack it
+    return [[val_loss], *(score.figures(found.get(name)) for name, score in SCORES.items())]
 
 
 def _joined(figures: Sequence[float | None]) -> str:

@@ -1,8 +1,7 @@
 """Every file that passes from one script to the next: names, formats, checks."""
 
 import os
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,10 +17,6 @@ from captioning.runtime.errors import CaptioningError
 FEATURES, FEATURES_RECORD = "features.pkl", "features.json"
 SEEN = "seen_by_encoder"  # in the record: ids of images that the encoder has been trained on
 DESCRIPTIONS, TOKENIZER = "descriptions.txt", "tokenizer.pkl"
-MANIFEST = "manifest.json"  # of a shipped set: file name → SHA-256
-PRETRAINED = Path(__file__).resolve().parents[2] / "Pre-trained"
-
-_VAL_LOSS = re.compile(r"val_loss(\d+(?:\.\d+)?)")
 
 
 def save_features(workdir: Path, features: Mapping[str, np.ndarray], record: dict) -> list[Path]:
@@ -134,11 +129,6 @@ def _record_of(features: Path) -> dict:
     return record
 
 
-def stack_features(features: Mapping[str, np.ndarray], ids: Iterable[str]) -> np.ndarray:
-    """The features of `ids`, float32 (len(ids), D)."""
-    return np.concatenate([features[key] for key in ids])
-
-
 def save_descriptions(workdir: Path, descriptions: Mapping[str, Sequence[str]]) -> Path:
     """Write cleaned captions as `descriptions.txt`."""
     return files.write_text(workdir / DESCRIPTIONS, text.format_descriptions(descriptions))
@@ -176,181 +166,6 @@ def load_tokenizer(path: Path) -> Tokenizer:
             "make one with 4_tokenizer.py"
         )
     return Tokenizer.from_state(placeholder.state)
-
-
-def fit_tokenizer(descriptions: Mapping[str, Sequence[str]], train_ids: Iterable[str]) -> Tokenizer:
-    """The tokenizer of all train captions, whether or not their images have features.
-
-    They are read in the order of `descriptions`, as the reference does, not in that of the split
-    list: among words that are equally frequent the one that comes first has the lower id.
-    """
-    tokenizer, wanted = Tokenizer(), set(train_ids)
-    tokenizer.fit_on_texts(
-        text.wrap(caption)
-        for key, captions in descriptions.items()
-        if key in wanted
-        for caption in captions
-    )
-    if not tokenizer.word_index:
-        raise CaptioningError(
-            "no image of the train split has a caption in descriptions.txt; check that the split "
-            "lists and the captions belong together"
-        )
-    return tokenizer
-
-
-def usable_ids(
-    split: str,
-    ids: Sequence[str],
-    descriptions: Mapping[str, Sequence[str]],
-    features: Mapping[str, np.ndarray],
-) -> list[str]:
-    """The images of a split that have captions and features; the others are named and counted.
-
-    Raises:
-        CaptioningError: when none is left.
-    """
-    usable = [key for key in ids if key in descriptions and key in features]
-    for what, option, lacking in (
-        ("captions", "descriptions", [key for key in ids if key not in descriptions]),
-        ("features", "features", [k for k in ids if k in descriptions and k not in features]),
-    ):
-        if lacking:
-            console.note(
-                f"{split}: {len(lacking)} of {len(ids)} images have no {what} ({few(lacking)}) and "
-                f"are left out; 1_data_preprocessor.py --only {option} makes them"
-            )
-    if not usable:
-        raise CaptioningError(
-            f"none of the {len(ids)} images of the {split} split has features and captions; run "
-            "1_data_preprocessor.py on the folder that holds these images, or choose another split"
-        )
-    return usable
-
-
-def few(ids: Sequence[str]) -> str:
-    """'a, b, c, …': examples for a sentence."""
-    return ", ".join(ids[:3]) + (", …" if len(ids) > 3 else "")
-
-
-def captioner_name(row: Mapping[str, float]) -> str:
-    """The checkpoint's name of an epoch: model-ep011-loss2.804-val_loss3.415.keras."""
-    return "model-ep{epoch:03d}-loss{loss:.3f}-val_loss{val_loss:.3f}.keras".format_map(row)
-
-
-def default_workdir(name: str = "") -> Path:
-    """The current folder, or `Pre-trained/` where only that holds the file `name`.
-
-    Without a name, any captioner.
-    """
-
-    def holds(folder: Path) -> bool:
-        return (folder / name).is_file() if name else bool(captioners(folder))
-
-    return PRETRAINED if holds(PRETRAINED) and not holds(Path()) else Path()
-
-
-def find_captioner(workdir: Path) -> Path:
-    """The captioner file of a folder with the lowest val_loss in its name, `.keras` or `.h5`.
-
-    Where a set was shipped, a captioner that somebody put beside it goes before its own.
-
-    Raises:
-        CaptioningError: when there is none.
-    """
-    paths = captioners(workdir)
-    if not paths:
-        raise CaptioningError(
-            f"expected a captioner (model-ep….keras or .h5) in {workdir.resolve()}, found none; "
-            "train one with python 2_train_IC_model.py or name one with --model"
-        )
-    ours = shipped(workdir)
-    paths = [path for path in paths if path.name not in ours] or paths
-    losses = {path: val_loss(path) for path in paths}
-    named = [path for path in paths if losses[path] is not None]
-    if not named:
-        return min(paths, key=lambda path: path.name)
-    lowest = min(losses[path] for path in named)
-    # of losses equal to the last digit in the name the later epoch's is lower
-    return max((path for path in named if losses[path] == lowest), key=lambda path: path.name)
-
-
-def competitors(captioner: Path) -> list[Path]:
-    """The other checkpoints of a captioner's folder that are of another run, oldest first.
-
-    A run is known by the settings that its checkpoints carry; those that carry none are left out.
-    """
-    own = _run_of(captioner)
-    others = [path for path in captioners(captioner.parent) if path != captioner]
-    ours = shipped(captioner.parent)
-    others = [path for path in others if path.name not in ours and _run_of(path) not in (None, own)]
-    return sorted(others, key=lambda path: path.stat().st_mtime)
-
-
-def _run_of(path: Path) -> dict | None:
-    from captioning.decoders import captioner  # loads Keras
-
-    settings = captioner.read_record(path).get("settings")
-    if not isinstance(settings, dict):
-        return None
-    return {key: value for key, value in settings.items() if key != "versions"}
-
-
-def check_shipped(captioner: Path, *others: Path) -> None:
-    """Where the captioner is that of a shipped set, require that its files are as they were.
-
-    Args:
-        others: files used with it; those of other folders are their owner's business.
-
-    Raises:
-        CaptioningError: when a file of the set has another hash than its manifest says.
-    """
-    expected = shipped(captioner.parent)
-    if captioner.name not in expected:
-        return
-    for path in (captioner, *others):
-        beside = path.resolve().parent == captioner.resolve().parent
-        if path.name in expected and beside and path.exists():
-            found = files.sha256(path)
-            if found != expected[path.name]:
-                raise CaptioningError(
-                    f"expected {path} as it was shipped (SHA-256 {expected[path.name]}), found "
-                    f"{found}; restore it (git checkout), or put a captioner of your own beside it"
-                )
-
-
-def shipped(folder: Path) -> dict[str, str]:
-    """File name → SHA-256 of the set that a folder was shipped with; {} where there is none."""
-    path = folder / MANIFEST
-    manifest = files.read_json(path) if path.exists() else {}
-    sound = isinstance(manifest, dict) and all(
-        isinstance(digest, str) and name and Path(name).name == name
-        for name, digest in manifest.items()
-    )
-    if not sound:
-        raise CaptioningError(
-            f"{path}: expected names of files beside it with their SHA-256, found something else; "
-            "restore it (git checkout)"
-        )
-    return manifest
-
-
-def captioners(folder: Path) -> list[Path]:
-    """The files of a folder that may be captioners: `.keras` and `.h5`, no encoders."""
-    if not folder.is_dir():
-        return []
-    return [
-        path
-        for path in folder.iterdir()
-        if path.suffix in (".keras", ".h5") and not path.name.startswith(".")
-        if not path.name.endswith(".weights.h5")
-    ]
-
-
-def val_loss(path: Path) -> float | None:
-    """The loss on dev that a checkpoint's name tells: 3.415 of model-ep011-…-val_loss3.415.h5."""
-    match = _VAL_LOSS.search(path.name)
-    return float(match[1]) if match else None
 
 
 def _existing(path: str | os.PathLike, command: str) -> Path:

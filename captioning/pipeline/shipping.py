@@ -41,7 +41,7 @@ def ship(workdir: Path, output: Path) -> list[Path]:
     # the folder it was trained in means nothing elsewhere: the encoder lies beside it
     record = trained.record | {"encoder": encoder | {"file": weights.name}}
     written = [
-        captioner.save(output / path.name, captioner.Captioner(trained.network, record)),
+        captioner.save(output / path.name, captioner.Captioner(trained.decoder, record)),
         output / artifacts.TOKENIZER,
         output / weights.name,
     ]

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from captioning.data import dataset, hdf5, images, text
+from captioning.data.captions import fit_tokenizer
 from captioning.data.tokenizer import Tokenizer
-from captioning.pipeline import artifacts
 from captioning.runtime import console
 from captioning.runtime.errors import CaptioningError
 
@@ -71,5 +71,5 @@ class Pairs:
             [captions[names[row]] for row in rows],
             dev,
             np.concatenate(dev_pictures),
-            artifacts.fit_tokenizer(captions, ids["train"]),
+            fit_tokenizer(captions, ids["train"]),
         )

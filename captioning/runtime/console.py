@@ -40,49 +40,8 @@ def parser(description: str, **keywords) -> argparse.ArgumentParser:
     )
 
 
-def add_workplace(
-    parser: argparse.ArgumentParser, workdir: str | None = ".", draws: str = ""
-) -> None:
-    """Add the arguments of the scripts on a dataset: --dataset, --workdir, --split-seed, --seed.
-
-    Args:
-        workdir: its default; None becomes None: see `artifacts.default_workdir`.
-        draws: what --seed is for; a script that draws nothing takes it too, as all once did.
-    """
-    parser.add_argument(
-        "--dataset",
-        type=Path,
-        default=Path(),
-        metavar="DIR",
-        help="folder that holds Flicker8k_Dataset/ and Flickr8k_text/, or Images/ and "
-        "captions.txt (default: the current folder)",
-    )
-    _add_workdir(parser, workdir)
-    add_split_seed(parser)
-    _add_seed(parser, draws or "nothing here; accepted so that all scripts take the same")
-
-
-def add_split_seed(parser: argparse.ArgumentParser) -> None:
-    """Add --split-seed, of the split that is drawn where a dataset has no lists."""
-    parser.add_argument(
-        "--split-seed",
-        type=natural,
-        default=0,
-        metavar="N",
-        help="random seed of the split, where there are no split lists (default: %(default)s)",
-    )
-
-
-def add_allow_seen(parser: argparse.ArgumentParser) -> None:
-    """Add --allow-seen, which turns a refusal into a warning."""
-    parser.add_argument(
-        "--allow-seen",
-        action="store_true",
-        help="go on although the encoder was trained on images that judge the captioner",
-    )
-
-
-def _add_seed(parser: argparse.ArgumentParser, draws: str) -> None:
+def add_seed(parser: argparse.ArgumentParser, draws: str) -> None:
+    """Add --seed; `draws` says of what."""
     parser.add_argument(
         "--seed",
         type=natural,
@@ -90,43 +49,6 @@ def _add_seed(parser: argparse.ArgumentParser, draws: str) -> None:
         metavar="N",
         help=f"random seed of {draws} (default: %(default)s)",
     )
-
-
-def _add_workdir(parser: argparse.ArgumentParser, workdir: str | None) -> None:
-    default = workdir or "the current folder, or Pre-trained/ where only that holds what is needed"
-    parser.add_argument(
-        "--workdir",
-        type=Path,
-        default=Path(workdir) if workdir else None,
-        metavar="DIR",
-        help=f"folder where files are read and written (default: {default})",
-    )
-
-
-def add_training(parser: argparse.ArgumentParser, epochs: int | None = None) -> None:
-    """Add the arguments of the scripts that train a captioner."""
-    parser.add_argument(
-        "--recipe",
-        choices=("fast", "reference"),
-        default="fast",
-        help="how to optimise (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--epochs",
-        type=positive_int,
-        default=epochs,
-        metavar="N",
-        help=f"default: {epochs or '9 (fast) or 20 (reference)'}",
-    )
-    parser.add_argument(
-        "--batch-size",
-        type=positive_int,
-        metavar="N",
-        help="default: 64 captions, fewer with less data (fast); 32 prefixes (reference)",
-    )
-    add_allow_seen(parser)
-    add_precision(parser)
-    _add_resume(parser)
 
 
 def add_pretraining(
@@ -160,9 +82,9 @@ def add_pretraining(
         metavar="DIR",
         help="folder that is written to (default: %(default)s)",
     )
-    _add_seed(parser, "the training")
+    add_seed(parser, "the training")
     add_precision(parser)
-    _add_resume(parser)
+    add_resume(parser)
 
 
 def add_precision(parser: argparse.ArgumentParser) -> None:
@@ -176,39 +98,13 @@ def add_precision(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_resume(parser: argparse.ArgumentParser) -> None:
+def add_resume(parser: argparse.ArgumentParser) -> None:
+    """Add --resume of a training."""
     parser.add_argument(
         "--resume",
         action="store_true",
         help="go on from the training-state.npz that was left; "
         "with more --epochs, where the learning rate does not fall to zero over all of them",
-    )
-
-
-def add_captioning(parser: argparse.ArgumentParser, workdir: str | None = None) -> None:
-    """Add the arguments of the scripts that caption images."""
-    _add_workdir(parser, workdir)
-    parser.add_argument("--model", type=Path, metavar="FILE", help="captioner, .keras or .h5")
-    parser.add_argument(
-        "--tokenizer", type=Path, metavar="FILE", help="default: tokenizer.pkl in the work folder"
-    )
-    parser.add_argument(
-        "--encoder",
-        metavar="NAME|FILE",
-        help="where the encoder's weights are now, or for captioners that do not record their "
-        "encoder (default then: simclr)",
-    )
-    parser.add_argument(
-        "--output", type=Path, metavar="PNG", help="draw the pictures with their captions"
-    )
-    parser.add_argument("--json", action="store_true", help="print JSON instead of lines")
-    add_strict(parser)
-
-
-def add_strict(parser: argparse.ArgumentParser) -> None:
-    """Add --strict to a script that reads images."""
-    parser.add_argument(
-        "--strict", action="store_true", help="stop at the first file that cannot be used"
     )
 
 

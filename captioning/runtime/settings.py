@@ -15,7 +15,7 @@ import dataclasses
 import math
 import types
 import typing
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
 from captioning.runtime.errors import CaptioningError, printable
@@ -74,6 +74,34 @@ def parse(kind: type[T], assignments: Iterable[str] = (), /, **defaults: Any) ->
             )
         values[name] = _value(fields[name], hints[name], text.strip())
     return kind(**values)
+
+
+def parse_all(kinds: Sequence[type], assignments: Iterable[str], /, **defaults: Any) -> list[Any]:
+    """An instance of each of several dataclasses, whose settings go by one `--set`.
+
+    Args:
+        defaults: as for `parse`; each goes to the dataclasses that have such a field.
+
+    Raises:
+        CaptioningError: as `parse`.
+    """
+    names = [[field.name for field in dataclasses.fields(kind)] for kind in kinds]
+    shares: list[list[str]] = [[] for _ in kinds]
+    for assignment in assignments:
+        name = assignment.partition("=")[0].strip().replace("-", "_")
+        having = [i for i, known in enumerate(names) if name in known]
+        if not having:
+            known = _listed(name for group in names for name in group)
+            raise CaptioningError(
+                f"expected a setting as name=value, of {known}, found {printable(assignment)!r}; "
+                "correct the name"
+            )
+        for i in having:
+            shares[i].append(assignment)
+    return [
+        parse(kind, share, **{name: value for name, value in defaults.items() if name in known})
+        for kind, share, known in zip(kinds, shares, names, strict=True)
+    ]
 
 
 def describe(kind: type) -> str:

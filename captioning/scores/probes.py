@@ -1,23 +1,56 @@
-"""Yardsticks of features: how well neighbours and a linear probe tell what captions say.
+"""Probes of features: how well neighbours and a linear probe tell what captions say.
 
 They need no captioner, and take seconds for the features of Flickr8k. Everything is learned from
-the train split and measured on dev.
+the train split and measured on dev. `Probe` is the socket, `registry.PROBES` lists them.
 """
 
 import collections
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 from sklearn.metrics import average_precision_score
 
 from captioning.runtime.errors import CaptioningError
-from captioning.scores import metrics
+from captioning.scores.bleu import bleu
+from captioning.scores.cider import cider
+from captioning.scores.registry import PROBES
 
 WORDS = 200  # the most frequent ones are probed
 NEIGHBOURS, TEMPERATURE = 200, 0.07  # of the vote; both as in arXiv 1805.01978
 STRENGTHS = (0.01, 0.1, 1, 10, 100)  # of the ridge penalty, per train image
 _ROUNDS = 5  # captions of the nearest image that are tried, one after the other
+
+
+class Split(NamedTuple):
+    """The images that a probe is trained on, or measured on.
+
+    Attributes:
+        captions: the cleaned captions of each image.
+        words: bool (n, V), which of the probed words they hold.
+        features: float (n, D), finite; None where chance is asked for.
+    """
+
+    captions: Sequence[Sequence[str]]
+    words: np.ndarray
+    features: np.ndarray | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Probe:
+    """A way to tell how good features are.
+
+    Attributes:
+        columns: key of a figure → heading of its column.
+        measure: (train, dev) → the figures by their keys.
+        chance: the same for features that tell nothing.
+    """
+
+    columns: Mapping[str, str]
+    measure: Callable[[Split, Split], dict[str, float]]
+    chance: Callable[[Split, Split], dict[str, float]]
 
 
 def scores(
@@ -26,34 +59,34 @@ def scores(
     train_captions: Sequence[Sequence[str]],
     dev_captions: Sequence[Sequence[str]],
 ) -> dict[str, float]:
-    """All figures of a row of `probe.py`, keyed as its `COLUMNS`.
+    """The figures of all `PROBES`, keyed as their columns.
 
     Args:
         train_features, dev_features: float (n, D) and (m, D), finite.
         train_captions, dev_captions: the cleaned captions of each of these images.
     """
-    vocabulary = frequent_words(train_captions)
-    train_words = holds(train_captions, vocabulary)
-    dev_words = holds(dev_captions, vocabulary)
-    nearest = _cosines(dev_features, train_features).argmax(axis=1)
-    return {
-        "dimension": train_features.shape[1],
-        **retrieval(nearest, train_captions, dev_captions),
-        "neighbours": neighbours(train_features, dev_features, train_words, dev_words),
-        "linear": linear(train_features, dev_features, train_words, dev_words),
-    }
+    splits = _splits(train_captions, dev_captions, train_features, dev_features)
+    return _merged(probe.measure(*splits) for probe in PROBES.values())
 
 
 def chance(
-    train_captions: Sequence[Sequence[str]], dev_captions: Sequence[Sequence[str]], seed: int = 0
+    train_captions: Sequence[Sequence[str]], dev_captions: Sequence[Sequence[str]]
 ) -> dict[str, float]:
-    """The figures of features that tell nothing."""
-    draw = np.random.default_rng(seed)
-    anyone = draw.integers(len(train_captions), size=len(dev_captions))
-    words = holds(dev_captions, frequent_words(train_captions))
-    frequency = float(words[:, words.any(axis=0)].mean())
-    figures = retrieval(anyone, train_captions, dev_captions)
-    return {**figures, "neighbours": frequency, "linear": frequency}
+    """The figures of features that tell nothing, as far as the probes have such."""
+    splits = _splits(train_captions, dev_captions)
+    return _merged(probe.chance(*splits) for probe in PROBES.values())
+
+
+def _splits(train_captions, dev_captions, train_features=None, dev_features=None):
+    vocabulary = frequent_words(train_captions)
+    return (
+        Split(train_captions, holds(train_captions, vocabulary), train_features),
+        Split(dev_captions, holds(dev_captions, vocabulary), dev_features),
+    )
+
+
+def _merged(figures: Iterable[dict[str, float]]) -> dict[str, float]:
+    return {key: figure for some in figures for key, figure in some.items()}
 
 
 def retrieval(
@@ -73,15 +106,15 @@ def retrieval(
     """
     references = {str(i): captions for i, captions in enumerate(dev_captions)}
     taken = [train_captions[i] for i in nearest]
-    bleu4, cider = [], []
+    bleu4s, ciders = [], []
     for number in range(_ROUNDS):
         said = {str(i): own[number % len(own)].split() for i, own in enumerate(taken)}
-        bleu4.append(metrics.bleu(said, references, "standard")[3])
-        cider.append(metrics.cider(said, references))
+        bleu4s.append(bleu(said, references, "standard")[3])
+        ciders.append(cider(said, references))
     wanted = list(map(content_words, dev_captions))
     found = [own & content_words(others) for own, others in zip(wanted, taken, strict=True)]
     recall = sum(map(len, found)) / max(1, sum(map(len, wanted)))
-    return {"bleu4": float(np.mean(bleu4)), "cider": float(np.mean(cider)), "recall": recall}
+    return {"bleu4": float(np.mean(bleu4s)), "cider": float(np.mean(ciders)), "recall": recall}
 
 
 def neighbours(
@@ -125,25 +158,26 @@ def linear(
 
     Ridge regression on features standardised by the train split, because it has a closed form:
     its cost is that of one matrix product for 200 words and five strengths. The strength is the
-    one that does best on every fifth train image when the others teach; then all of them teach.
+    one that does best on every fifth train image after training on the others; then the probe is
+    trained on all of them.
 
     Args:
         As in `neighbours`.
     """
     train, dev = (np.asarray(rows, np.float32) for rows in (train_features, dev_features))
-    mean, deviation = train.mean(axis=0), train.std(axis=0)
-    deviation[deviation == 0] = 1
-    train, dev = (train - mean) / deviation, (dev - mean) / deviation
+    mean, scale = train.mean(axis=0), train.std(axis=0)
+    scale[scale == 0] = 1
+    train, dev = (train - mean) / scale, (dev - mean) / scale
     targets = (train_words - train_words.mean(axis=0)).astype(np.float32)
     held = np.arange(len(train)) % 5 == 0
-    taught, rest = (_products(train[part], targets[part]) for part in (~held, held))
+    fitted, rest = (_products(train[part], targets[part]) for part in (~held, held))
 
     def precision_on_held(strength: float) -> float:
-        weights = _ridge(*taught, strength * (~held).sum())
+        weights = _ridge(*fitted, strength * (~held).sum())
         return mean_average_precision(train[held] @ weights, train_words[held])
 
     best = max(STRENGTHS, key=precision_on_held)
-    weights = _ridge(taught[0] + rest[0], taught[1] + rest[1], best * len(train))
+    weights = _ridge(fitted[0] + rest[0], fitted[1] + rest[1], best * len(train))
     return mean_average_precision(dev @ weights, dev_words)
 
 
@@ -218,3 +252,40 @@ def effective_rank(features: np.ndarray) -> float:
     shares = values / max(values.sum(), 1e-12)
     shares = shares[shares > 0]
     return float(np.exp(-(shares * np.log(shares)).sum()))
+
+
+def _of_nearest(train: Split, dev: Split) -> dict[str, float]:
+    nearest = _cosines(dev.features, train.features).argmax(axis=1)
+    return retrieval(nearest, train.captions, dev.captions)
+
+
+def _of_anyone(train: Split, dev: Split) -> dict[str, float]:
+    anyone = np.random.default_rng(0).integers(len(train.captions), size=len(dev.captions))
+    return retrieval(anyone, train.captions, dev.captions)
+
+
+def _of_words(key: str, heading: str, measure: Callable[..., float]) -> Probe:
+    """A probe that tells words from features; by chance, each as likely as it is frequent."""
+    return Probe(
+        {key: heading},
+        lambda train, dev: {key: measure(train.features, dev.features, train.words, dev.words)},
+        lambda train, dev: {key: float(dev.words[:, dev.words.any(axis=0)].mean())},
+    )
+
+
+DIMENSION = Probe(
+    {"dimension": "D"},
+    lambda train, dev: {"dimension": train.features.shape[1]},
+    lambda train, dev: {},
+)
+NEAREST = Probe(
+    {
+        "bleu4": "nearest: BLEU-4",
+        "cider": "nearest: CIDEr",
+        "recall": "nearest: content words",
+    },
+    _of_nearest,
+    _of_anyone,
+)
+VOTE = _of_words("neighbours", "vote: mAP", neighbours)
+LINEAR = _of_words("linear", "linear probe: mAP", linear)

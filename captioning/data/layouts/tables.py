@@ -1,4 +1,4 @@
-"""Files of captions: the published one of Flickr8k, Kaggle's, and tables that resemble them.
+"""Captions in a table: the published one of Flickr8k, Kaggle's, and those that resemble them.
 
 A table is recognised by what stands in it: a column of picture names, one of captions, and
 others, which are passed over.
@@ -8,15 +8,21 @@ import csv
 import dataclasses
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 
 from captioning.data import text
-from captioning.data.ids import ImageIds, file_name, is_picture_name
+from captioning.data.ids import is_picture_name
+from captioning.data.layouts.layout import (
+    NUMBER,
+    TEXT_FOLDERS,
+    Captions,
+    Layout,
+    first_existing,
+    gather,
+)
 from captioning.runtime.errors import CaptioningError, printable
 
-# Which of an image's captions: name.jpg#0, and in one place of Flickr8k name.jpg.1#0.
-_NUMBER = re.compile(r"(\.\d+)?#\d+$")
 _PUBLISHED = re.compile(r"(?P<name>.*?#\d+)(?:\s+(?P<caption>.*))?$")
 _PLAIN = re.compile(r"(?P<name>[^\s,;|\"]+)\s+(?P<caption>\S.*)$")  # name.jpg A caption
 _DELIMITERS = ",;|\t"
@@ -33,18 +39,23 @@ _SAMPLE = 200  # lines that decide what a file is
 _LONGEST_QUOTE = 50  # lines within quotes; more of them were never closed
 
 
-class Captions(NamedTuple):
-    """What a caption file holds.
+class TableLayout(Layout):
+    """A layout whose captions are one file, which may be any table of names and captions.
 
     Attributes:
-        captions: image id → raw captions, images and captions in file order.
-        complaints: one sentence per line that could not be used.
-        image_ids: of the names in the file and of the dataset's pictures.
+        caption_name: of that file, in the dataset's folder or in Flickr8k_text/.
     """
 
-    captions: Mapping[str, list[str]]
-    complaints: list[str]
-    image_ids: ImageIds
+    caption_name: str
+
+    @property
+    def caption_file(self) -> Path | None:
+        """The table; None if there is none."""
+        return first_existing(self.folder / sub / self.caption_name for sub in TEXT_FOLDERS)
+
+    def captions(self, pictures: Iterable[Path]) -> Captions:
+        """What the table holds, see `parse_captions`."""
+        return parse_captions(self.caption_file, pictures)
 
 
 def parse_captions(path: str | os.PathLike, pictures: Iterable[str | os.PathLike] = ()) -> Captions:
@@ -60,31 +71,13 @@ def parse_captions(path: str | os.PathLike, pictures: Iterable[str | os.PathLike
     Raises:
         CaptioningError: when the file is of no known kind, or holds no caption at all.
     """
-    rows = list(_rows(text.read_text(path).split("\n"), path))
-    image_ids = ImageIds([*pictures, *(_NUMBER.sub("", label) for _, label, _ in rows)])
-    captions, complaints = {}, []
-    names, labels = {}, {}  # image id → file name, `name.jpg#0` → line: where first seen
-
-    def complain(sentence: str) -> None:
-        complaints.append(f"{path}, line {line}: {sentence}")
-
-    for line, label, caption in rows:
-        name = _NUMBER.sub("", label)
-        key = image_ids(name)
-        if not key or not caption:
-            complain("expected an image name and a caption; ignored")
-            continue
-        captions.setdefault(key, []).append(caption)
-        if file_name(names.setdefault(key, name)) != file_name(name):
-            first, shown = printable(names[key]), printable(name)
-            complain(f"{shown!r} has the id of {first!r}, whose captions are added to")
-        if label != name and labels.setdefault(label, line) != line:
-            complain(f"{printable(label)!r} stands on line {labels[label]} already; both are kept")
-    if not captions:
+    rows = _rows(text.read_text(path).split("\n"), path)
+    found = gather(path, ((f"line {n}", label, caption) for n, label, caption in rows), pictures)
+    if not found.captions:
         raise CaptioningError(
             f"{path}: expected lines `name.jpg#0<TAB>caption` or `image,caption`, found none"
         )
-    return Captions(captions, complaints, image_ids)
+    return found
 
 
 def _rows(lines: Sequence[str], path: str | os.PathLike) -> Iterable[tuple[int, str, str]]:
@@ -202,7 +195,7 @@ class _Table:
 
 
 def _is_label(field: str) -> bool:
-    return is_picture_name(_NUMBER.sub("", field.strip()))
+    return is_picture_name(NUMBER.sub("", field.strip()))
 
 
 def _is_empty(field: str) -> bool:

@@ -6,7 +6,7 @@ import itertools
 import pytest
 
 from captioning.data import dataset
-from captioning.data.caption_files import parse_captions
+from captioning.data.layouts.tables import parse_captions
 from captioning.runtime.errors import CaptioningError
 
 

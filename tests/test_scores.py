@@ -6,7 +6,10 @@ import pytest
 from nltk.translate.bleu_score import corpus_bleu
 
 from captioning.data import text
-from captioning.scores import metrics
+from captioning.scores.bleu import bleu
+from captioning.scores.cider import cider
+from captioning.scores.report import report
+from captioning.scores.rouge import rouge_l
 
 REFERENCES = {
     "a": ["black dog runs across the green grass", "dog is running on grass"],
@@ -24,29 +27,30 @@ def test_reference_protocol_is_the_references_own_evaluation():
     predicted = [["startseq", *words] for words in CAPTIONS.values()]
     weights = [(1.0, 0, 0, 0), (0.5, 0.5, 0, 0), (0.3, 0.3, 0.3, 0), (0.25, 0.25, 0.25, 0.25)]
     expected = [corpus_bleu(actual, predicted, weights=w) for w in weights]
-    assert metrics.bleu(CAPTIONS, REFERENCES, "reference") == pytest.approx(expected, abs=1e-12)
+    assert bleu(CAPTIONS, REFERENCES, "reference") == pytest.approx(expected, abs=1e-12)
     assert len({round(score, 6) for score in expected}) == 4
 
 
-def test_standard_protocol_counts_words_only_with_equal_weights():
+def test_cleaned_protocol_counts_words_only_with_equal_weights():
     actual = [[t.split() for t in REFERENCES[key]] for key in CAPTIONS]
     predicted = [CAPTIONS["a"][:-1], CAPTIONS["b"]]
     expected = [corpus_bleu(actual, predicted, weights=[1 / n] * n) for n in (1, 2, 3, 4)]
-    assert metrics.bleu(CAPTIONS, REFERENCES, "standard") == pytest.approx(expected, abs=1e-12)
+    assert bleu(CAPTIONS, REFERENCES, "standard") == pytest.approx(expected, abs=1e-12)
 
 
 def test_perfect_captions_score_one():
     captions = {key: [*texts[0].split(), "endseq"] for key, texts in REFERENCES.items()}
-    assert metrics.bleu(captions, REFERENCES, "standard") == pytest.approx([1, 1, 1, 1])
-    assert metrics.bleu(captions, REFERENCES, "reference") == pytest.approx([1, 1, 1, 1])
+    assert bleu(captions, REFERENCES, "standard") == pytest.approx([1, 1, 1, 1])
+    assert bleu(captions, REFERENCES, "reference") == pytest.approx([1, 1, 1, 1])
 
 
 def one_human_against_the_others(folder, split):
     from captioning.data import dataset
+    from captioning.data.splits import find_splits
 
     source = dataset.Dataset(folder)
     described, _ = text.clean_all(source.captions)
-    ids = dataset.splits(source, folder).ids[split]
+    ids = find_splits(source, folder).ids[split]
     humans = {key: [*described[key][0].split(), "endseq"] for key in ids}
     return humans, {key: described[key][1:] for key in ids}
 
@@ -54,8 +58,8 @@ def one_human_against_the_others(folder, split):
 def test_published_figures_of_flickr8k(flickr8k):
     """One human caption of each image against the other four, published for both protocols."""
     humans, others = one_human_against_the_others(flickr8k, "test")
-    reference = metrics.bleu(humans, others, "reference")
-    standard = metrics.bleu(humans, others, "standard")
+    reference = bleu(humans, others, "reference")
+    standard = bleu(humans, others, "standard")
     assert reference == pytest.approx([0.658, 0.436, 0.328, 0.193], abs=0.001)
     assert standard == pytest.approx([0.584, 0.382, 0.250, 0.163], abs=0.001)
 
@@ -73,35 +77,35 @@ def test_cider_and_rouge_l_are_pycocoevalcaps():
 
     captions = {str(i): [*babble(), "endseq"] for i in range(300)}
     references = {key: [" ".join(babble()) for _ in range(draw.randint(1, 5))] for key in captions}
-    assert metrics.cider(captions, references) == pytest.approx(0.8028195078362296, abs=1e-12)
-    assert metrics.rouge_l(captions, references) == pytest.approx(0.4134270902029748, abs=1e-12)
+    assert cider(captions, references) == pytest.approx(0.8028195078362296, abs=1e-12)
+    assert rouge_l(captions, references) == pytest.approx(0.4134270902029748, abs=1e-12)
 
 
 def test_cider_and_rouge_l_of_flickr8k_are_pycocoevalcaps(flickr8k):
     humans, others = one_human_against_the_others(flickr8k, "dev")
-    assert metrics.cider(humans, others) == pytest.approx(0.7617768787711887, abs=1e-9)
-    assert metrics.rouge_l(humans, others) == pytest.approx(0.43850221707966885, abs=1e-9)
+    assert cider(humans, others) == pytest.approx(0.7617768787711887, abs=1e-9)
+    assert rouge_l(humans, others) == pytest.approx(0.43850221707966885, abs=1e-9)
 
 
 def test_an_empty_caption_scores_nothing_and_harms_nothing():
     empty = {"a": ["endseq"], "b": []}
-    assert metrics.cider(empty, REFERENCES) == metrics.rouge_l(empty, REFERENCES) == 0
+    assert cider(empty, REFERENCES) == rouge_l(empty, REFERENCES) == 0
     half = {"a": CAPTIONS["a"], "b": ["endseq"]}
     alone = {"a": CAPTIONS["a"]}
-    expected = metrics.rouge_l(alone, REFERENCES) / 2
-    assert metrics.rouge_l(half, REFERENCES) == pytest.approx(expected)
-    assert metrics.cider(half, REFERENCES) > 0
+    expected = rouge_l(alone, REFERENCES) / 2
+    assert rouge_l(half, REFERENCES) == pytest.approx(expected)
+    assert cider(half, REFERENCES) > 0
 
 
 def test_report_prints_what_it_returns(capsys):
-    scores = metrics.report(CAPTIONS, REFERENCES)
+    scores = report(CAPTIONS, REFERENCES)
     lines = capsys.readouterr().out.splitlines()
     expected = [
         f"BLEU-{n}: {score:f}"
         for protocol in ("reference", "standard")
-        for n, score in enumerate(metrics.bleu(CAPTIONS, REFERENCES, protocol), start=1)
+        for n, score in enumerate(bleu(CAPTIONS, REFERENCES, protocol), start=1)
     ]
     assert [line for line in lines if line.startswith("BLEU-")] == expected
     assert lines[-2:] == [f"CIDEr: {scores['cider']:f}", f"ROUGE-L: {scores['rouge_l']:f}"]
-    assert scores["cider"] == metrics.cider(CAPTIONS, REFERENCES)
-    assert scores["rouge_l"] == metrics.rouge_l(CAPTIONS, REFERENCES)
+    assert scores["cider"] == cider(CAPTIONS, REFERENCES)
+    assert scores["rouge_l"] == rouge_l(CAPTIONS, REFERENCES)

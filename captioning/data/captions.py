@@ -1,0 +1,147 @@
+"""Captions and features as training takes them: which images are usable, words as ids, matrices."""
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+
+from captioning.data import text
+from captioning.data.tokenizer import Tokenizer
+from captioning.runtime import console
+from captioning.runtime.errors import CaptioningError, printable
+
+# words of a caption, startseq and endseq included, that a captioner may have; Flickr8k's longest
+# has 34
+MAX_LENGTH = 1000
+
+
+def usable_ids(
+    split: str,
+    ids: Sequence[str],
+    descriptions: Mapping[str, Sequence[str]],
+    features: Mapping[str, np.ndarray],
+) -> list[str]:
+    """The images of a split that have captions and features; the others are named and counted.
+
+    Raises:
+        CaptioningError: when none is left.
+    """
+    usable = [key for key in ids if key in descriptions and key in features]
+    for what, option, lacking in (
+        ("captions", "descriptions", [key for key in ids if key not in descriptions]),
+        ("features", "features", [k for k in ids if k in descriptions and k not in features]),
+    ):
+        if lacking:
+            console.note(
+                f"{split}: {len(lacking)} of {len(ids)} images have no {what} ({few(lacking)}) and "
+                f"are left out; 1_data_preprocessor.py --only {option} makes them"
+            )
+    if not usable:
+        raise CaptioningError(
+            f"none of the {len(ids)} images of the {split} split has features and captions; run "
+            "1_data_preprocessor.py on the folder that holds these images, or choose another split"
+        )
+    return usable
+
+
+def few(ids: Sequence[str]) -> str:
+    """'a, b, c, …': examples for a sentence."""
+    return ", ".join(ids[:3]) + (", …" if len(ids) > 3 else "")
+
+
+def stack_features(features: Mapping[str, np.ndarray], ids: Iterable[str]) -> np.ndarray:
+    """The features of `ids`, float32 (len(ids), D)."""
+    return np.concatenate([features[key] for key in ids])
+
+
+def fit_tokenizer(descriptions: Mapping[str, Sequence[str]], train_ids: Iterable[str]) -> Tokenizer:
+    """The tokenizer of all train captions, whether or not their images have features.
+
+    They are read in the order of `descriptions`, as the reference does, not in that of the split
+    list: among words that are equally frequent the one that comes first has the lower id.
+    """
+    tokenizer, wanted = Tokenizer(), set(train_ids)
+    tokenizer.fit_on_texts(
+        text.wrap(caption)
+        for key, captions in descriptions.items()
+        if key in wanted
+        for caption in captions
+    )
+    if not tokenizer.word_index:
+        raise CaptioningError(
+            "no image of the train split has a caption in descriptions.txt; check that the split "
+            "lists and the captions belong together"
+        )
+    return tokenizer
+
+
+@dataclasses.dataclass(frozen=True)
+class Sequences:
+    """Captions as word ids, n of them; what is predicted is the word after each word.
+
+    Attributes:
+        inputs: int32 (n, longest), each word but the last, padded on the right with 0.
+        targets: int32 (n, longest), the word after it; 0 where nothing is to be predicted.
+        images: int32 (n,), row of the feature matrix.
+    """
+
+    inputs: np.ndarray
+    targets: np.ndarray
+    images: np.ndarray
+
+    @property
+    def target_count(self) -> int:
+        """Number of (prefix, next word) pairs."""
+        return int(np.count_nonzero(self.targets))
+
+
+def encode(
+    ids: Sequence[str],
+    descriptions: Mapping[str, Sequence[str]],
+    tokenizer: Tokenizer,
+    max_length: int,
+) -> Sequences:
+    """Captions of images `ids`, wrapped in startseq … endseq, unknown words dropped.
+
+    Where a caption is longer than `max_length`, the words behind are predicted from the
+    `max_length` words before them, as the reference's padding cuts its prefixes.
+    """
+    inputs, targets, images = [], [], []
+    for row, key in enumerate(ids):
+        wrapped = (text.wrap(caption) for caption in descriptions[key])
+        for words in tokenizer.texts_to_sequences(wrapped):
+            windows = [(words[:max_length], words[1 : max_length + 1])]
+            for end in range(max_length + 1, len(words)):
+                only_last = [0] * (max_length - 1) + [words[end]]
+                windows.append((words[end - max_length : end], only_last))
+            for given, predicted in windows:
+                inputs.append(given[: len(predicted)])
+                targets.append(predicted)
+                images.append(row)
+    return Sequences(_pad(inputs), _pad(targets), np.array(images, np.int32))
+
+
+def longest_caption(ids: Sequence[str], descriptions: Mapping[str, Sequence[str]]) -> int:
+    """Words of the longest wrapped caption: the network's `max_length`.
+
+    Raises:
+        CaptioningError: when it is longer than `MAX_LENGTH`.
+    """
+    lengths = (
+        (len(text.wrap(caption).split()), key) for key in ids for caption in descriptions[key]
+    )
+    longest, key = max(lengths)
+    if longest > MAX_LENGTH:
+        raise CaptioningError(
+            f"expected captions of at most {MAX_LENGTH:,} words, startseq and endseq "
+            f"included, found one of {longest:,} for the image {printable(key)}; shorten it in "
+            "descriptions.txt"
+        )
+    return longest
+
+
+def _pad(rows: Sequence[Sequence[int]]) -> np.ndarray:
+    padded = np.zeros((len(rows), max(map(len, rows))), np.int32)
+    for i, row in enumerate(rows):
+        padded[i, : len(row)] = row
+    return padded

@@ -1,0 +1,16 @@
+"""The recipes that there are. Importing this is cheap: a recipe is loaded when it is used."""
+
+from captioning.runtime.registry import Registry
+
+DEFAULT = "fast"
+
+RECIPES = Registry(
+    "recipe",
+    {
+        "fast": ("captioning.objectives.recipes:Fast", "whole captions at once, in minutes"),
+        "reference": (
+            "captioning.objectives.recipes:Reference",
+            "the reference's optimisation, one prefix a sample, in hours",
+        ),
+    },
+)

@@ -1,0 +1,142 @@
+"""Training of a captioner: any recipe with any decoder."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import keras
+
+from captioning.decoders import captioner
+from captioning.decoders import registry as decoders
+from captioning.decoders.captioner import Captioner
+from captioning.decoders.decoder import Config, Decoder
+from captioning.objectives import registry as recipes
+from captioning.objectives.data import CaptionData
+from captioning.objectives.recipes import Recipe
+from captioning.runtime import settings, training
+
+
+@dataclasses.dataclass(frozen=True)
+class Training:
+    """A training as it is set up.
+
+    Attributes:
+        recipe, kind, config: what is trained how.
+        settings: JSON-able, recorded with the result: names of recipe and decoder, their
+            hyper-parameters, epochs, batch_size, precision, seed, plateau, patience.
+    """
+
+    recipe: Recipe
+    kind: type[Decoder]
+    config: Config
+    settings: dict
+
+    @classmethod
+    def plan(
+        cls,
+        data: CaptionData,
+        recipe: str = recipes.DEFAULT,
+        decoder: str = decoders.DEFAULT,
+        changed: Sequence[str] = (),
+        *,
+        epochs: int | None = None,
+        batch_size: int | None = None,
+        precision: str = "float32",
+        seed: int = 0,
+        plateau: int | None = None,
+        patience: int | None = None,
+    ) -> "Training":
+        """Set a training up.
+
+        Args:
+            recipe: a name of `recipes.RECIPES`; brings its own epochs and batch size.
+            decoder: a name of `decoders.DECODERS`.
+            changed: hyper-parameters of recipe and decoder as `name=value`.
+            precision: of the arithmetic, float32 or bfloat16.
+            plateau: epochs without a better val_loss before the learning rate falls; None: it
+                follows the recipe's schedule.
+            patience: epochs without a better val_loss before training ends; None: never.
+
+        Raises:
+            CaptioningError: for unknown names, and for values out of range.
+        """
+        chosen, kind = recipes.RECIPES[recipe], decoders.DECODERS[decoder]
+        of_recipe, of_decoder = settings.parse_all(
+            (chosen.Settings, kind.Settings), changed, **chosen.decoder_defaults
+        )
+        how = chosen(of_recipe, plateau)
+        said = {
+            "recipe": recipe,
+            "decoder": decoder,
+            "hyperparameters": dataclasses.asdict(of_recipe) | dataclasses.asdict(of_decoder),
+            "epochs": epochs or how.epochs,
+            "batch_size": batch_size or how.batch_size(data),
+            "precision": precision,
+            "seed": seed,
+            "plateau": plateau,
+            "patience": patience,
+        }
+        config = Config(data.dimension, data.vocabulary_size, data.max_length, of_decoder)
+        return cls(how, kind, config, said)
+
+    def batches(self, data: CaptionData):
+        """Train and dev batches of data as the recipe's `features` gives them."""
+        return self.recipe.batches(data, self.settings["batch_size"], self.settings["seed"])
+
+    def model(self, steps: int) -> keras.Model:
+        """The compiled model, see `Recipe.model`."""
+        return self.recipe.model(self.kind, self.config, self.settings["precision"], steps)
+
+    def run(
+        self,
+        data: CaptionData,
+        record: dict,
+        folder: Path,
+        checkpoint: Callable[[dict], str],
+        resume: bool = False,
+    ) -> list[dict]:
+        """Train, writing a checkpoint whenever val_loss improves.
+
+        Args:
+            record: what the captioner's file says of itself, see `captioner.Captioner`; holds
+                `settings` with more that must be the same on resuming.
+            checkpoint: the name of an epoch's file, from its row of the history.
+
+        Returns:
+            the history, see `training.fit`.
+        """
+        keras.utils.set_random_seed(self.settings["seed"])
+        data, standardisation = self.recipe.features(data)
+        batches, dev = self.batches(data)
+        model = self.model(len(batches) * self.settings["epochs"])
+        trained = Captioner(self.kind(self.config), record)
+        captioner.check(folder, trained)  # before hours go into it
+
+        def save(row: dict) -> None:
+            trained.network.set_weights(model.network.get_weights())
+            if standardisation:
+                trained.decoder.fold(**dataclasses.asdict(standardisation))
+            captioner.save(folder / checkpoint(row), trained)
+
+        return training.fit(
+            model,
+            batches,
+            dev,
+            epochs=self.settings["epochs"],
+            folder=folder,
+            settings=record.get("settings", self.settings),
+            checkpoint=lambda row: folder / checkpoint(row),
+            save=save,
+            fixed_epochs=self.recipe.fixed_epochs,
+            callbacks=self._callbacks(),
+            resume=resume,
+        )
+
+    def _callbacks(self) -> list[keras.callbacks.Callback]:
+        callbacks = []
+        if self.settings["plateau"]:
+            patience = self.settings["plateau"]
+            callbacks.append(keras.callbacks.ReduceLROnPlateau(patience=patience))
+        if self.settings["patience"]:
+            callbacks.append(keras.callbacks.EarlyStopping(patience=self.settings["patience"]))
+        return callbacks

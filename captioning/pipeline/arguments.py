@@ -1,0 +1,129 @@
+"""Arguments that several scripts have in common; importing this is cheap."""
+
+import argparse
+from pathlib import Path
+
+from captioning.decoders import registry as decoders
+from captioning.objectives import registry as recipes
+from captioning.runtime import console
+from captioning.runtime.registry import Registry
+
+
+def add_workplace(
+    parser: argparse.ArgumentParser, workdir: str | None = ".", draws: str = ""
+) -> None:
+    """Add the arguments of the scripts on a dataset: --dataset, --workdir, --split-seed, --seed.
+
+    Args:
+        workdir: its default; None becomes None: see `artifacts.default_workdir`.
+        draws: what --seed is for; a script that draws nothing takes it too, as all once did.
+    """
+    parser.add_argument(
+        "--dataset",
+        type=Path,
+        default=Path(),
+        metavar="DIR",
+        help="folder that holds Flicker8k_Dataset/ and Flickr8k_text/, or Images/ and "
+        "captions.txt (default: the current folder)",
+    )
+    _add_workdir(parser, workdir)
+    add_split_seed(parser)
+    console.add_seed(parser, draws or "nothing here; accepted so that all scripts take the same")
+
+
+def add_split_seed(parser: argparse.ArgumentParser) -> None:
+    """Add --split-seed, of the split that is drawn where a dataset has no lists."""
+    parser.add_argument(
+        "--split-seed",
+        type=console.natural,
+        default=0,
+        metavar="N",
+        help="random seed of the split, where there are no split lists (default: %(default)s)",
+    )
+
+
+def add_allow_seen(parser: argparse.ArgumentParser) -> None:
+    """Add --allow-seen, which turns a refusal into a warning."""
+    parser.add_argument(
+        "--allow-seen",
+        action="store_true",
+        help="go on although the encoder was trained on images that judge the captioner",
+    )
+
+
+def _add_workdir(parser: argparse.ArgumentParser, workdir: str | None) -> None:
+    default = workdir or "the current folder, or Pre-trained/ where only that holds what is needed"
+    parser.add_argument(
+        "--workdir",
+        type=Path,
+        default=Path(workdir) if workdir else None,
+        metavar="DIR",
+        help=f"folder where files are read and written (default: {default})",
+    )
+
+
+def add_training(parser: argparse.ArgumentParser, epochs: int | None = None) -> None:
+    """Add the arguments of the scripts that train a captioner."""
+    _add_choice(parser, "--recipe", recipes.RECIPES, recipes.DEFAULT)
+    _add_choice(parser, "--decoder", decoders.DECODERS, decoders.DEFAULT)
+    parser.add_argument(
+        "--set",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="NAME=VALUE",
+        help="hyper-parameters of the recipe and the decoder, such as units=512 dropout=.4; an "
+        "unknown name lists them",
+    )
+    parser.add_argument(
+        "--epochs",
+        type=console.positive_int,
+        default=epochs,
+        metavar="N",
+        help=f"default: {epochs or '9 (fast) or 20 (reference)'}",
+    )
+    parser.add_argument(
+        "--batch-size",
+        type=console.positive_int,
+        metavar="N",
+        help="default: 64 captions, fewer with less data (fast); 32 prefixes (reference)",
+    )
+    add_allow_seen(parser)
+    console.add_precision(parser)
+    console.add_resume(parser)
+
+
+def add_captioning(parser: argparse.ArgumentParser, workdir: str | None = None) -> None:
+    """Add the arguments of the scripts that caption images."""
+    _add_workdir(parser, workdir)
+    parser.add_argument("--model", type=Path, metavar="FILE", help="captioner, .keras or .h5")
+    parser.add_argument(
+        "--tokenizer", type=Path, metavar="FILE", help="default: tokenizer.pkl in the work folder"
+    )
+    parser.add_argument(
+        "--encoder",
+        metavar="NAME|FILE",
+        help="where the encoder's weights are now, or for captioners that do not record their "
+        "encoder (default then: simclr)",
+    )
+    parser.add_argument(
+        "--output", type=Path, metavar="PNG", help="draw the pictures with their captions"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON instead of lines")
+    add_strict(parser)
+
+
+def add_strict(parser: argparse.ArgumentParser) -> None:
+    """Add --strict to a script that reads images."""
+    parser.add_argument(
+        "--strict", action="store_true", help="stop at the first file that cannot be used"
+    )
+
+
+def _add_choice(
+    parser: argparse.ArgumentParser, option: str, registry: Registry, default: str
+) -> None:
+    lines = "; ".join(f"{name}: {registry.description(name)}" for name in registry)
+    parser.add_argument(
+        option, choices=list(registry), default=default, help=f"{lines} (default: %(default)s)"
+    )

@@ -1,0 +1,54 @@
+"""Stage 1: captions → descriptions.txt."""
+
+from collections.abc import Set
+from pathlib import Path
+
+from captioning.data import dataset, text
+from captioning.data.captions import few
+from captioning.data.splits import find_splits
+from captioning.pipeline import artifacts
+from captioning.runtime import console
+from captioning.runtime.errors import CaptioningError
+
+_MOST_COMPLAINTS = 20  # printed about one file
+
+
+def describe(source: dataset.Dataset, workdir: Path, split_seed: int = 0) -> list[Path]:
+    """Clean the captions of a dataset into `descriptions.txt`; draw splits where none are given."""
+    captions, complaints, image_ids = source.parsed
+    for complaint in complaints[:_MOST_COMPLAINTS]:
+        console.note(complaint)
+    if len(complaints) > _MOST_COMPLAINTS:
+        console.note(f"and {len(complaints) - _MOST_COMPLAINTS} more lines like these")
+    if image_ids.notice:
+        console.note(image_ids.notice)
+    cleaned, notices = text.clean_all(captions)
+    vocabulary = {word for group in cleaned.values() for text_ in group for word in text_.split()}
+    if not vocabulary:
+        raise CaptioningError(
+            f"expected words of two or more letters in the captions of {source.caption_file}, "
+            "found none; check that file"
+        )
+    path = artifacts.save_descriptions(workdir, cleaned)
+    empty = sum(not caption for group in cleaned.values() for caption in group)
+    console.note(
+        f"captions: {sum(map(len, cleaned.values()))} of {len(cleaned)} images, "
+        f"{len(vocabulary)} words" + (f", {empty} clean to nothing" if empty else "")
+    )
+    for notice in notices:
+        console.note(notice)
+    _compare_with_images(source, captions.keys())
+    return [path, *find_splits(source, workdir, split_seed, captions).written]
+
+
+def _compare_with_images(source: dataset.Dataset, captioned: Set[str]) -> None:
+    """Say which captions have no image, and which images no caption."""
+    found = set(map(source.image_ids, source.pictures))
+    if not found:  # captions alone will do for now
+        return
+    for what, keys in (
+        ("images with captions have no file", captioned - found),
+        ("image files have no caption", found - captioned),
+    ):
+        if keys:
+            console.note(f"{len(keys)} {what} in {source.folder} ({few(sorted(keys))})")

@@ -1,0 +1,72 @@
+"""What scripts 2, 3 and 4 read: descriptions, splits, the tokenizer that follows from them."""
+
+import dataclasses
+from collections.abc import Collection, Sequence, Set
+from pathlib import Path
+
+from captioning.data import dataset
+from captioning.data.captions import fit_tokenizer, usable_ids
+from captioning.data.splits import find_splits
+from captioning.data.tokenizer import Tokenizer
+from captioning.pipeline import artifacts
+from captioning.runtime import console
+from captioning.runtime.errors import CaptioningError
+
+
+@dataclasses.dataclass(frozen=True)
+class Inputs:
+    """Captions and splits of a work folder.
+
+    Attributes:
+        descriptions: image id → cleaned captions.
+        splits: split → image ids, in the order of its list.
+        tokenizer: of the train captions.
+    """
+
+    descriptions: dict[str, list[str]]
+    splits: dict[str, list[str]]
+    tokenizer: Tokenizer
+
+    @classmethod
+    def read(cls, folder: Path, workdir: Path, split_seed: int) -> "Inputs":
+        """Read `descriptions.txt` of the work folder and the splits of the dataset in `folder`.
+
+        Raises:
+            CaptioningError: when a file is missing or damaged, or they do not belong together.
+        """
+        descriptions = artifacts.load_descriptions(workdir)
+        splits = find_splits(dataset.Dataset(folder), workdir, split_seed, descriptions).ids
+        return cls(descriptions, splits, fit_tokenizer(descriptions, splits["train"]))
+
+    def usable(self, split: str, features: Collection[str]) -> list[str]:
+        """The images of a split that have captions and features: see `usable_ids`."""
+        return usable_ids(split, self.splits[split], self.descriptions, features)
+
+    def check_unseen(self, split: str, seen: Set[str], allowed: bool) -> int:
+        """Refuse a split whose images the encoder was trained on; with `allowed`, warn.
+
+        Returns:
+            how many of them it was trained on.
+        """
+        return _check_unseen(split, self.splits[split], seen, allowed)
+
+
+def _check_unseen(split: str, keys: Sequence[str], seen: Set[str], allowed: bool) -> int:
+    """Refuse a split whose images the encoder was trained on; with `allowed`, warn.
+
+    Returns:
+        how many of them it was trained on.
+    """
+    found = [key for key in keys if key in seen]
+    if found:
+        fault = (
+            f"the encoder was trained on {len(found)} of the {len(keys)} images of the {split} "
+            f"split (such as {found[0]}), so that scores on them flatter"
+        )
+        if not allowed:
+            raise CaptioningError(
+                f"{fault}; use the split lists that it was pretrained with (put them into the "
+                "work folder), or insist with --allow-seen"
+            )
+        console.note(f"warning: {fault}")
+    return len(found)

@@ -1,0 +1,87 @@
+"""Stage 3: captions of a split from its features, and their scores."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from captioning.data.captions import stack_features
+from captioning.data.tokenizer import Tokenizer
+from captioning.pipeline import artifacts, checkpoints
+from captioning.pipeline.inputs import Inputs
+from captioning.runtime import console, files, versions
+from captioning.runtime.errors import CaptioningError
+
+if TYPE_CHECKING:  # Keras is loaded by the stages that need it
+    from captioning.decoders.captioner import Captioner
+
+
+def score(
+    folder: Path,
+    workdir: Path,
+    split_seed: int,
+    split: str,
+    model: Path | None,
+    captioners: Path | None = None,
+    allow_seen: bool = False,
+) -> list[Path]:
+    """Caption a split from its features and print its scores, see `scores.report`.
+
+    Without a `model`, the best of the folder `captioners`, which is the work folder by default.
+
+    Args:
+        allow_seen: warn, instead of raising, where the encoder was trained on images of the split.
+
+    Returns:
+        the paths written: scores and captions.
+    """
+    inputs = Inputs.read(folder, workdir, split_seed)
+    features, encoder, seen = artifacts.load_features(workdir)
+    flattered = inputs.check_unseen(split, seen, allow_seen)
+    ids = inputs.usable(split, features)
+    path = model or checkpoints.find_captioner(captioners or workdir)
+    checkpoints.check_shipped(path)
+
+    console.announce_device()
+
+    from captioning.decoders import captioner
+    from captioning.scores.report import report
+    from captioning.search import captions
+
+    checkpoints.tell_choice(path, asked_for=model is not None)
+    trained = captioner.load(path)
+    tokenizer = _tokenizer_of(trained, inputs.tokenizer, path.parent)
+    matrix = stack_features(features, ids)
+    del features
+    trained.check_features(matrix.shape[1], encoder)
+    said = dict(zip(ids, captions.write(trained, tokenizer, matrix), strict=True))
+
+    result = {"model": str(path), "split": split, "images": len(ids)}
+    result |= {"training": trained.record.get("settings"), artifacts.SEEN: flattered}
+    words = {key: caption.words for key, caption in said.items()}
+    result |= report(words, inputs.descriptions)
+    result |= {"model_sha256": files.sha256(path), "encoder": encoder}
+    result |= {"versions": versions.installed()}
+    sentences = {key: caption.sentence for key, caption in said.items()}
+    return [
+        files.write_json(workdir / f"bleu-{split}.json", result),
+        files.write_json(workdir / f"captions-{split}.json", sentences),
+    ]
+
+
+def _tokenizer_of(captioner: "Captioner", fitted: Tokenizer, folder: Path) -> Tokenizer:
+    """The tokenizer a captioner was trained with: the one fitted here, or that of its folder.
+
+    Raises:
+        CaptioningError: if neither has its vocabulary.
+    """
+    vocabulary = captioner.vocabulary_size, captioner.record.get("vocabulary_hash")
+    beside = folder / artifacts.TOKENIZER
+    try:
+        fitted.check_fits(*vocabulary)
+    except CaptioningError:
+        if not beside.exists():
+            raise
+        tokenizer = artifacts.load_tokenizer(beside)
+        tokenizer.check_fits(*vocabulary)
+        console.note(f"word ids: from {beside}; descriptions.txt gives others")
+        return tokenizer
+    return fitted

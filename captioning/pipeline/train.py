@@ -1,0 +1,63 @@
+"""Stage 2: features.pkl and descriptions.txt → a captioner."""
+
+from pathlib import Path
+
+from captioning.pipeline import artifacts, checkpoints
+from captioning.pipeline.inputs import Inputs
+from captioning.runtime import console, files, versions
+
+
+def train(
+    folder: Path,
+    workdir: Path,
+    *,
+    split_seed: int = 0,
+    allow_seen: bool = False,
+    resume: bool = False,
+    precision: str = "float32",
+    **plan,
+) -> list[Path]:
+    """Train a captioner on `features.pkl` and `descriptions.txt`.
+
+    Args:
+        folder: of the dataset, which may hold the split lists.
+        allow_seen: warn, instead of raising, where the encoder was trained on images of dev or
+            test.
+        plan: recipe, decoder, seed and more: see `objectives.train.Training.plan`.
+
+    Returns:
+        the paths written: the checkpoints, best last, the history, the curves and the state.
+    """
+    inputs = Inputs.read(folder, workdir, split_seed)
+    features, encoder, seen = artifacts.load_features(workdir)
+    for split in ("dev", "test"):
+        inputs.check_unseen(split, seen, allow_seen)
+    ids = {split: inputs.usable(split, features) for split in ("train", "dev")}
+
+    console.announce_device(precision)
+
+    from captioning.objectives.data import CaptionData
+    from captioning.objectives.train import Training
+    from captioning.runtime import training
+
+    data = CaptionData.prepare(ids, inputs.descriptions, features, inputs.tokenizer)
+    del features  # copied: they may be most of the memory
+    run = Training.plan(data, precision=precision, **plan)
+    console.note(
+        f"training on {len(ids['train'])} images, {data.train.target_count} words to predict; "
+        f"dev: {len(ids['dev'])} images, {data.dev.target_count} words; vocabulary "
+        f"{data.vocabulary_size}, max_length {data.max_length}, D {data.dimension}"
+    )
+    record = {
+        "encoder": encoder,
+        "max_length": data.max_length,
+        "vocabulary_hash": inputs.tokenizer.vocabulary_hash,
+        "settings": run.settings | {"data": data.digest, "versions": versions.installed()},
+    }
+    with files.locked(workdir):
+        if not resume:
+            checkpoints.warn_of_former(workdir)
+        history = run.run(data, record, workdir, checkpoints.captioner_name, resume)
+    names = [checkpoints.captioner_name(row) for row in training.improvements(history)]
+    names += [training.HISTORY, training.CURVES, training.STATE]
+    return [workdir / name for name in names if (workdir / name).exists()]

@@ -1,0 +1,9 @@
+"""The searches that there are. Importing this is cheap: a search is loaded when it is used."""
+
+from captioning.runtime.registry import Registry
+
+DEFAULT = "greedy"
+
+SEARCHES = Registry(
+    "search", {"greedy": ("captioning.search.greedy:greedy", "the most likely word, each time")}
+)
