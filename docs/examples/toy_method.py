@@ -25,13 +25,14 @@ class Rotation(method.Method):
         self.head = layers.Dense(self.settings.turns, dtype="float32", name="turns")
 
     def call(self, batch, training=False):
-        turned = [ops.rot90(self.view(batch, 0), i) for i in range(self.settings.turns)]
+        upright, turns = self.view(batch, 0), range(self.settings.turns)
+        turned = [ops.rot90(upright, i, axes=(1, 2)) for i in turns]  # (n, size, size, 3) each
         features = self.features(ops.concatenate(turned), training)  # (turns · n, D)
         return {"features": features, "logits": self.head(features)}
 
     def objective(self, outputs):
-        count = ops.shape(outputs["logits"])[0] // self.settings.turns
-        right = ops.arange(self.settings.turns * count) // count  # 0, 0, …, 1, 1, …
+        count = ops.shape(outputs["logits"])[0]
+        right = ops.arange(count) * self.settings.turns // count  # 0, 0, …, 1, 1, …
         losses, correct = cross_entropy(outputs["logits"], right)
         return ops.mean(losses), {"accuracy": ops.mean(correct)}
 
