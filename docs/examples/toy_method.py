@@ -7,8 +7,7 @@ import dataclasses
 
 from keras import layers, ops
 
-from captioning.pretraining import method
-from captioning.pretraining.parts import cross_entropy
+from captioning.pretraining import method, parts
 from captioning.runtime.settings import setting
 
 
@@ -33,7 +32,7 @@ class Rotation(method.Method):
     def objective(self, outputs):
         count = ops.shape(outputs["logits"])[0]
         right = ops.arange(count) * self.settings.turns // count  # 0, 0, …, 1, 1, …
-        losses, correct = cross_entropy(outputs["logits"], right)
+        losses, correct = parts.cross_entropy(outputs["logits"], right)
         return ops.mean(losses), {"accuracy": ops.mean(correct)}
 
     def after_step(self, step, steps):
