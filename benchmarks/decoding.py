@@ -37,7 +37,7 @@ def features_of_made_up_pictures(encoder, count: int) -> np.ndarray:
     shades = np.random.default_rng(0).integers(0, 256, (count, 4, 4, 3), dtype=np.uint8)
     side = -(-encoder.size // 4)
     pictures = shades.repeat(side, axis=1).repeat(side, axis=2)
-    return encoder.extract(pictures[:, : encoder.size, : encoder.size])
+    return encoder.extract(pictures[:, : encoder.size, : encoder.size])[:, 0]
 
 
 def main() -> None:

@@ -35,7 +35,7 @@ def features(count: int) -> float:
         for i in range(count):
             picture = Image.fromarray(random.integers(0, 256, (8, 8, 3), dtype=np.uint8))
             picture.resize((128, 96)).save(folder / "images" / f"{i:06d}.jpg")
-        encoder = loading.of_trunk(backbones.untrained("small", PIXELS))
+        encoder = loading.of_backbone(backbones.untrained("resnet18", PIXELS))
         paths = sorted((folder / "images").iterdir())
         encoder.extract(np.zeros((1, PIXELS, PIXELS, 3), np.uint8))
         start = time.perf_counter()

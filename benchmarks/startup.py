@@ -28,7 +28,7 @@ def running(*command, check: bool = False):
 
 def main() -> None:
     console.parser(__doc__).parse_args()
-    patterns = ("[1-5]_*.py", "jigsaw/*.py", "jigsaw/*_set/*.py", "contrastive/*.py")
+    patterns = ("[1-5]_*.py", "jigsaw/*.py", "jigsaw/*_set/*.py", "pretraining/*.py")
     scripts = [script for pattern in patterns for script in ROOT.glob(pattern)]
     for script in sorted(scripts):
         if "argparse" not in script.read_text() and "console" not in script.read_text():

@@ -11,7 +11,6 @@ On TensorFlow several GPUs share each batch by MirroredStrategy, with batch stat
 """
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
@@ -19,7 +18,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repository
 
 from captioning.encoders.registry import JIGSAW_BACKBONES
 from captioning.runtime import console
-from captioning.runtime.errors import CaptioningError
 
 
 def arguments() -> argparse.Namespace:
@@ -62,56 +60,22 @@ def main() -> None:
     args = arguments()
     console.announce_device(args.precision)
 
-    from captioning.data import hdf5, seen
-    from captioning.pretraining import jigsaw, permutation_sets
-    from captioning.pretraining.puzzle_batches import PuzzleBatches
-    from captioning.runtime import files, versions
+    from captioning.pretraining import jigsaw
 
-    permutations = permutation_sets.load(args.permutations)[: args.max_hamming_set]
-    if len(permutations) < max(2, args.max_hamming_set):
-        raise CaptioningError(
-            f"expected at least {max(2, args.max_hamming_set)} permutations in "
-            f"{args.permutations}, found {len(permutations)}; make more with maximal_hamming.py"
-        )
-    pictures = {split: hdf5.Images(args.hdf5, f"{split}_img") for split in ("train", "val", "test")}
-    for split, images in pictures.items():
-        if not len(images) or not 50 <= images.shape[1] <= 1024:
-            raise CaptioningError(
-                f"expected pictures of 50 to 1024 pixels in {split}_img of {args.hdf5}, found "
-                f"shape {tuple(images.shape)}; make the file again with to_hdf5.py"
-            )
-    data = {
-        split: PuzzleBatches(
-            images,
-            permutations,
-            args.batch_size,
-            seed=args.seed,
-            fixed=split != "train",
-            workers=min(8, os.cpu_count() or 1),
-        )
-        for split, images in pictures.items()
-    }
-    sizes = data["train"].puzzles.creator.sizes
-    record = {
-        "backbone": args.backbone,
-        "permutations": len(permutations),
-        "permutations_sha256": files.sha256(args.permutations),
-        "sizes": {key: getattr(sizes, key) for key in ("image", "crop", "cell", "tile")},
-    }
-    settings = record | {
-        "images": {split: len(images) for split, images in pictures.items()},
-        "epochs": args.epochs,
-        "batch_size": args.batch_size,
-        "learning_rate": args.learning_rate,
-        "schedule": args.schedule,
-        "precision": args.precision,
-        "seed": args.seed,
-        "versions": versions.installed(),
-    }
-    console.note(f"puzzles: {settings['images']} pictures, {len(permutations)} permutations")
-    record |= {"settings": settings, "seen": seen.to_text(pictures["train"].hashes())}
-    with files.locked(args.output):
-        written = jigsaw.train(data, settings, record, args.output, args.resume)
+    written = jigsaw.pretrain(
+        args.hdf5,
+        args.permutations,
+        args.output,
+        args.backbone,
+        args.max_hamming_set,
+        epochs=args.epochs,
+        batch_size=args.batch_size,
+        learning_rate=args.learning_rate,
+        schedule=args.schedule,
+        precision=args.precision,
+        seed=args.seed,
+        resume=args.resume,
+    )
     console.written(written)
 
 

@@ -27,7 +27,11 @@ from captioning.encoders.registry import BACKBONES, backbone_name
 from captioning.pipeline import arguments
 from captioning.pretraining.registry import METHODS
 from captioning.runtime import console
-from captioning.runtime.errors import CaptioningError
+
+SETTINGS = (
+    *("method", "size", "epochs", "batch_size", "learning_rate", "weight_decay", "colour"),
+    *("gray", "least_area", "precision", "probe_every", "seed"),
+)
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -157,11 +161,8 @@ def main() -> None:
     args = parse_arguments(parser)
     console.announce_device(args.precision)
 
-    from captioning.data import dataset, hdf5, seen
-    from captioning.data.splits import find_splits
     from captioning.pretraining import run
-    from captioning.pretraining.pairs import Pairs
-    from captioning.runtime import files, settings, versions
+    from captioning.runtime import settings
 
     method = METHODS[args.method]
     if "help" in args.set:
@@ -169,62 +170,33 @@ def main() -> None:
         return
     if method.reads_captions and not args.dataset:
         parser.error(f"--method {args.method} needs --dataset, the captions to learn from")
-    if args.init and Path(args.init).resolve() == (args.output / run.ENCODER).resolve():
-        raise CaptioningError(
-            f"--init {args.init} is the file that this run would write; name another --output"
-        )
-    pictures = hdf5.Images(args.hdf5, "train_img")
-    held_out = hdf5.Images(args.hdf5, "val_img") if hdf5.has(args.hdf5, "val_img") else []
-    if not len(pictures):
-        raise CaptioningError(
-            f"expected pictures in train_img of {args.hdf5}, found none; make it again "
-            "with jigsaw/to_hdf5.py"
-        )
-    backbone = run.start(args.init, args.backbone, args.encoder_size, args.seed)
-    record = {
-        key: getattr(args, key)
-        for key in (
-            *("method", "size", "epochs", "batch_size", "learning_rate", "weight_decay", "colour"),
-            *("gray", "least_area", "precision", "probe_every", "seed"),
-        )
-    }
-    record |= {"method_settings": dataclasses.asdict(method_settings(method, args))}
-    record |= {"backbone": backbone.network, "encoder_size": backbone.size}
-    record |= {"init": Path(args.init).name if args.init else None, "init_sha256": backbone.digest}
-    record |= {"images": len(pictures), "held_out": len(held_out), "versions": versions.installed()}
-    record |= {"hdf5_sha256": files.sha256(args.hdf5), "captions_sha256": None}
-    pairs, drawn = None, []
-    with files.locked(args.output):
-        if args.dataset:
-            source = dataset.Dataset(args.dataset)
-            splits = find_splits(source, args.workdir, args.split_seed, source.captions)
-            drawn = splits.written
-            pairs = Pairs.find(source, splits.ids, pictures)
-            record["captions_sha256"] = files.sha256(source.caption_file)
-        rows = pairs.rows if method.reads_captions else None
-        images = seen.union(backbone.seen, pictures.hashes(rows))
-        backbone = dataclasses.replace(backbone, seen=images)
-        prepared = run.prepare(backbone, pictures, held_out, pairs, record)
-        console.note(
-            f"{args.method}: {len(prepared.data.rows)} pictures, views of {args.size} pixels, "
-            f"{backbone.network}, {len(prepared.data)} batches an epoch"
-        )
-        written = drawn + run.train(prepared, record, args.output, args.resume)
+    written = run.pretrain(
+        args.hdf5,
+        args.output,
+        {key: getattr(args, key) for key in SETTINGS},
+        settings.parse(method.Settings, args.set, **own_options(method, args)),
+        init=args.init,
+        network=args.backbone,
+        encoder_size=args.encoder_size,
+        dataset_folder=args.dataset,
+        workdir=args.workdir,
+        split_seed=args.split_seed,
+        resume=args.resume,
+    )
     console.written(written)
 
 
-def method_settings(method, args: argparse.Namespace):
-    """What --set says, and the two settings that have an option of their own."""
-    from captioning.runtime import settings
-
-    options = {"temperature": args.temperature, "contrastive_weight": args.contrastive_weight}
-    given = {name: value for name, value in options.items() if value is not None}
-    known = {field.name for field in dataclasses.fields(method.Settings)}
-    for name in given.keys() - known:
-        console.note(f"--{name.replace('_', '-')}: {args.method} has no use for it")
-    return settings.parse(
-        method.Settings, args.set, **{name: given[name] for name in given.keys() & known}
-    )
+def own_options(method, args: argparse.Namespace) -> dict[str, float]:
+    """The options that are settings of the method, those of them that were given."""
+    given = {}
+    for name in ("temperature", "contrastive_weight"):
+        if (value := getattr(args, name)) is None:
+            continue
+        if name in {field.name for field in dataclasses.fields(method.Settings)}:
+            given[name] = value
+        else:
+            console.note(f"--{name.replace('_', '-')}: {args.method} has no use for it")
+    return given
 
 
 if __name__ == "__main__":

@@ -50,11 +50,12 @@ from PIL import Image
 
 from captioning import pipeline
 from captioning.data import dataset, packing
-from captioning.encoders import context_free, loading, residual
+from captioning.encoders import context_free, loading
+from captioning.encoders.registry import BACKBONES, JIGSAW_BACKBONES
 from captioning.formats import archives, pickles
 from captioning.pretraining import permutation_sets
 from captioning.runtime import console, files, training
-from tests.toys import one_convolution, tiny_trunk
+from tests import toys
 
 # All that a stage needs is imported once; no operation of TensorFlow may precede the forks.
 for module in (
@@ -65,8 +66,9 @@ for module in (
 packing.SAVE_EVERY = 0  # the journal is written after every picture
 training.WRITING_SHARE = 1  # and the state of a training after every epoch
 # What is stopped is the writing: networks that are compiled at once will do, except for --scripts
-residual.BACKBONES["small"] = tiny_trunk
-context_free.BACKBONES["small"] = (one_convolution, context_free.BACKBONES["small"][1])
+toys.replace(BACKBONES, "resnet18", toys.tiny_network())
+parts = context_free.Parts(toys.one_convolution, context_free.SMALL.head)
+toys.replace(JIGSAW_BACKBONES, "small", parts)
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 WORK, OLD = Path("work"), b"old"
@@ -87,12 +89,12 @@ training.draw_curves = draw_curves
 class MeanColour:
     """An encoder that needs no network: how much there is of each colour."""
 
-    size, dimension = 8, 3
+    size, tokens, dimension = 8, 1, 3
     record = dict.fromkeys(("file", "sha256", "preprocessing"), None) | {"name": "mean"}
     seen = np.empty(0, np.uint64)
 
     def extract(self, pixels, batch_size=32):
-        return pixels.mean(axis=(1, 2)).astype("float32")
+        return pixels.mean(axis=(1, 2)).astype("float32")[:, None]
 
 
 def describe():
@@ -109,7 +111,7 @@ def tokenize():
 
 def train():
     pipeline.train.train(
-        Path("data"), WORK, 0, recipe="fast", epochs=2, batch_size=8, precision="float32",
+        Path("data"), WORK, epochs=2, batch_size=8,
         resume=(WORK / training.STATE).exists(),
     )  # fmt: skip
 
@@ -141,7 +143,7 @@ def resumption(name: str, folder: Path = Path()) -> list[str]:
     states = {
         "2_train_IC_model.py": WORK,
         "jigsaw/main.py": WORK / "pretraining",
-        "contrastive/main.py": WORK / "contrastive",
+        "pretraining/main.py": WORK / "contrastive",
         "jigsaw/Jigsaw_IC_model.py": WORK,
     }
     return (
@@ -178,9 +180,9 @@ PRETRAINING: dict[str, list[str]] = {
     "jigsaw/Jigsaw_test_images.py": [
         "data/Images", "--workdir", "work", "--output", "work/captions.png",
     ],
-    "contrastive/main.py": [
-        "--hdf5", "work/pictures.hdf5", "--backbone", "small", "--size", "32", "--batch-size", "4",
-        "--epochs", "2", "--output", "work/contrastive",
+    "pretraining/main.py": [
+        "--hdf5", "work/pictures.hdf5", "--backbone", "resnet18", "--size", "32",
+        "--batch-size", "4", "--epochs", "2", "--output", "work/contrastive",
     ],
 }  # fmt: skip
 STAGES: dict[str, Callable] = {

@@ -14,10 +14,12 @@ import pytest
 from conftest import REPOSITORY
 from keras import ops
 
-from captioning.encoders import backbones, context_free, residual
-from captioning.pretraining import methods, view_batches, views
+from captioning.encoders import backbones
+from captioning.encoders.registry import BACKBONES
+from captioning.pretraining import jigsaw, view_batches, views
+from captioning.pretraining.simclr import SimCLR
 from captioning.runtime import console, optimizers
-from tests.toys import tiny_trunk
+from tests.toys import tiny_network
 
 NAMES = {"torch": "PyTorch", "jax": "JAX"}
 PROGRAM = """
@@ -64,7 +66,7 @@ def computed(encoder: Path, pixels: np.ndarray) -> dict[str, list]:
 
 def views_of(pixels: np.ndarray) -> list:
     """Some pixels of a view of each picture."""
-    batch = view_batches.ViewBatches(pixels, views.Augmentation(), 1, 8, 0)[0][0]
+    batch = view_batches.ViewBatches(pixels, [views.Augmentation()], 8, 0)[0][0]
     numbers = {name: ops.convert_to_tensor(values) for name, values in batch["view0"].items()}
     seen = views.apply(ops.convert_to_tensor(batch["pixels"]), numbers, 32)
     return ops.convert_to_numpy(seen)[:, ::8, ::8].tolist()
@@ -72,8 +74,8 @@ def views_of(pixels: np.ndarray) -> list:
 
 def simclr(encoder: Path, pixels: np.ndarray) -> list[float]:
     """What SimCLR makes of fixed weights and views: the loss, and one number of the features."""
-    model = methods.SimCLR(backbones.read(encoder).trainable(32), "imagenet", 0.2)
-    data = view_batches.ViewBatches(pixels, views.Augmentation(), 2, 8, 0)
+    model = SimCLR(backbones.read(encoder).trainable(32), "imagenet")
+    data = view_batches.ViewBatches(pixels, [views.Augmentation()] * 2, 8, 0)
     model(data[0][0])
     rng = np.random.default_rng(0)
     for variable in model.head.variables:
@@ -88,7 +90,7 @@ def warmed_up() -> list[float]:
     model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, "linear", False, "ones")])
     model.compile(keras.optimizers.SGD(0.08), "mse")
     x = np.linspace(-1, 1, 8)[:, None].astype("float32")
-    callbacks = [context_free.WarmUp(0.08)]
+    callbacks = [jigsaw.WarmUp(0.08)]
     model.fit(x, 2 * x, 2, epochs=2, shuffle=False, callbacks=callbacks, verbose=0)
     return model.get_weights()[0].ravel().tolist()
 
@@ -131,7 +133,7 @@ def pretrain(encoder: Path, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    residual.BACKBONES["tiny"] = tiny_trunk
+    BACKBONES.add("tiny", tiny_network(), "two blocks")
     made_by, place = map(Path, sys.argv[1:])
     pretrain(made_by, place)
     print(json.dumps(computed(made_by, np.load(place / "pixels.npy"))))

@@ -65,7 +65,7 @@ def test_the_machines_refusals_are_sentences(capsys, error, expected):
 def test_a_backend_that_is_not_there_is_a_sentence(script, tmp_path, backend, reason):
     (tmp_path / "torch.py").write_text("raise ModuleNotFoundError('no torch')")
     places = os.environ | {"KERAS_BACKEND": backend, "PYTHONPATH": str(tmp_path)}
-    arguments = ("contrastive/main.py", "--hdf5", "x")
+    arguments = ("pretraining/main.py", "--hdf5", "x")
     told = script(*arguments, cwd=tmp_path, check=1, env=places).stderr
     assert told.startswith("error: expected KERAS_BACKEND, or else ~/.keras/keras.json, to name a")
     assert f"{reason})" in told

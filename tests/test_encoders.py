@@ -20,6 +20,8 @@ from toys import merge_captioner, merge_network
 
 from captioning.data import images
 from captioning.encoders import loading, residual, sources
+from captioning.encoders.network import parameters
+from captioning.encoders.registry import BACKBONES
 from captioning.formats import checkpoints
 from captioning.pipeline import caption
 from captioning.pipeline import checkpoints as pipeline_checkpoints
@@ -117,7 +119,7 @@ def test_features_are_those_of_pytorch(torch_resnet50, photos, tmp_path):
     torch.save(bolts(torch_resnet50.state_dict()), tmp_path / "a.ckpt")
     encoder = loading.load(tmp_path / "a.ckpt")
     assert encoder.record["preprocessing"] == "imagenet"
-    assert_close(encoder.extract(photos), torch_features(torch_resnet50, photos))
+    assert_close(encoder.extract(photos)[:, 0], torch_features(torch_resnet50, photos))
 
 
 def test_flickr8k_features_are_the_reference_s(flickr8k, torch_resnet50, tmp_path):
@@ -132,14 +134,14 @@ def test_flickr8k_features_are_the_reference_s(flickr8k, torch_resnet50, tmp_pat
     )
     reference = torch_features(torch_resnet50, np.stack([np.asarray(p) for p in pictures]))
     batch = next(images.batches(paths, encoder.size, 2))
-    assert_close(encoder.extract(batch.pixels), reference)
+    assert_close(encoder.extract(batch.pixels)[:, 0], reference)
 
 
 def test_a_named_source_is_downloaded_once_and_remembered(photos, tmp_path, monkeypatch):
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
     with toys.tiny_resnet50():
-        network = residual.resnet50(224)
-        state = toys.torchvision_state(residual.parameters(network))
+        network = BACKBONES["resnet50"].build(224)
+        state = toys.torchvision_state(parameters(network))
         layout = {f"module.{key}": value for key, value in state.items()}
         layout["module.prototypes.weight"] = np.zeros((4, 4), "f4")
         served = tmp_path / "swav.pth.tar"
@@ -148,7 +150,7 @@ def test_a_named_source_is_downloaded_once_and_remembered(photos, tmp_path, monk
         monkeypatch.setitem(sources.SOURCES, "swav", source)
         encoder = loading.load("swav")
         inputs = (photos / np.float32(255) - MEAN) / np.float32([0.228, 0.224, 0.225])
-        assert_close(encoder.extract(photos), np.asarray(network(inputs, training=False)))
+        assert_close(encoder.extract(photos)[:, 0], np.asarray(network(inputs, training=False)))
         assert encoder.record["sha256"] == files.sha256(served)
         served.unlink()  # from now on there is only the copy
         again = loading.from_record(json.loads(json.dumps(encoder.record)))
@@ -245,7 +247,8 @@ def test_google_s_checkpoint_gives_its_network_s_features(
 ):
     encoder = loading.load(google_checkpoint)
     assert encoder.record["preprocessing"] == "unit"
-    assert_close(encoder.extract(photos[:1]), google_features(google_variables, photos[:1]))
+    expected = google_features(google_variables, photos[:1])
+    assert_close(encoder.extract(photos[:1])[:, 0], expected)
 
 
 @pytest.mark.parametrize(
@@ -294,22 +297,22 @@ def test_torchvision_s_names_give_its_network_s_features(
     monkeypatch.setattr(checkpoints, "read", lambda path: ("torch", state))
     (tmp_path / "a.ckpt").touch()
     encoder = loading.load(tmp_path / "a.ckpt", "unit")
-    assert_close(encoder.extract(photos), google_features(google_variables, photos, "torch"))
+    assert_close(encoder.extract(photos)[:, 0], google_features(google_variables, photos, "torch"))
 
 
 # Our own weights, Keras's and random ones
 
 
 def test_our_own_weights_are_loaded(photos, tmp_path):
-    trunk = residual.resnet50()
+    network = residual.resnet50()
     generator = np.random.default_rng(3)
-    for layer in trunk.layers:
+    for layer in network.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.set_weights(list(random_norm(generator, layer.gamma.shape[0]).values()))
-    trunk.save_weights(tmp_path / "own.weights.h5")
+    network.save_weights(tmp_path / "own.weights.h5")
     encoder = loading.load(tmp_path / "own.weights.h5")
     inputs = (photos[:1] / np.float32(255) - MEAN) / STD
-    assert_close(encoder.extract(photos[:1]), np.asarray(trunk(inputs, training=False)))
+    assert_close(encoder.extract(photos[:1])[:, 0], np.asarray(network(inputs, training=False)))
 
 
 @pytest.mark.parametrize("weight_arrays", [0, 2])
@@ -331,7 +334,8 @@ def test_imagenet_is_the_network_of_keras_applications(photos, tmp_path, monkeyp
     reference.save(sources.cached("imagenet"))
     encoder = loading.load("imagenet")
     inputs = keras.applications.resnet.preprocess_input(photos[:1].astype(np.float32))
-    assert_close(encoder.extract(photos[:1]), np.asarray(reference(inputs, training=False)))
+    expected = np.asarray(reference(inputs, training=False))
+    assert_close(encoder.extract(photos[:1])[:, 0], expected)
     assert keras.config.dtype_policy().name == "float32"
     with h5py.File(sources.cached("imagenet"), "r+") as file:
         file["model_weights/conv2_block1_1_conv/conv2_block1_1_conv/bias"][3] = np.nan
@@ -405,8 +409,10 @@ def test_bfloat16_features_are_within_one_per_cent(random_encoder, photos):
 def test_any_number_of_pictures(random_encoder, photos):
     single = np.concatenate([random_encoder.extract(photos[i : i + 1]) for i in (0, 1)])
     many = random_encoder.extract(np.tile(photos, (3, 1, 1, 1))[:5], batch_size=2)
-    assert_close(many, np.tile(single, (3, 1))[:5])
-    assert random_encoder.extract(photos[:0]).shape == (0, random_encoder.dimension) == (0, 2048)
+    assert_close(many, np.tile(single, (3, 1, 1))[:5])
+    assert (
+        random_encoder.extract(photos[:0]).shape == (0, 1, random_encoder.dimension) == (0, 1, 2048)
+    )
 
 
 # Records and files
@@ -414,9 +420,9 @@ def test_any_number_of_pictures(random_encoder, photos):
 
 @pytest.fixture
 def small_checkpoint(tmp_path_factory):
-    """A checkpoint of Google's of several files, of a trunk of two blocks, and its variables."""
+    """A checkpoint of Google's of several files, of a network of two blocks, and its variables."""
     with toys.tiny_resnet50():
-        shapes = residual.parameter_shapes("resnet50")
+        shapes = BACKBONES["resnet50"].shapes(224)
         variables = {"global_step": np.int64(7)}
         for i, (name, shape) in enumerate(shapes.items()):
             kind = name.rpartition("/")[2]

@@ -15,13 +15,13 @@ from captioning.runtime.errors import CaptioningError
 class MeanColour:
     """An encoder that needs no network: the mean of each channel."""
 
-    size = 8
+    size, tokens = 8, 1
     record = {"name": "mean"}  # noqa: RUF012
     seen = 0
 
     def extract(self, pixels, batch_size):
         self.seen += len(pixels)
-        return pixels.mean(axis=(1, 2)).astype("float32")
+        return pixels.mean(axis=(1, 2)).astype("float32")[:, None]
 
 
 @pytest.fixture
@@ -151,7 +151,7 @@ def test_a_picture_touched_while_it_is_read_is_not_lost_and_is_read_again(folder
     assert again.seen == 50
 
 
-def test_another_encoder_starts_anew(folder):
+def test_another_encoder_starts_from_scratch(folder):
     extract(folder)
     other = MeanColour()
     other.record = {"name": "other"}

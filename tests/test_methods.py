@@ -1,11 +1,13 @@
 """The objectives of pretraining, against direct computations."""
 
+import types
+
 import numpy as np
 import pytest
 from keras import ops
 
 from captioning.encoders import residual
-from captioning.pretraining import methods, view_batches
+from captioning.pretraining import image_text, method, simclr
 from captioning.scores import probes
 
 
@@ -28,7 +30,7 @@ def test_nt_xent_and_its_gradient_are_those_of_the_paper(temperature):
     z = np.random.default_rng(0).normal(size=(12, 5))
     variable = tf.Variable(z, dtype="float32")
     with tf.GradientTape() as tape:
-        losses, correct = methods.nt_xent(variable, temperature)
+        losses, correct = simclr.nt_xent(variable, temperature)
         mean = ops.mean(losses)
     np.testing.assert_allclose(losses, direct_nt_xent(z, temperature), rtol=1e-5)
     gradient = np.zeros_like(z)
@@ -46,7 +48,7 @@ def test_nt_xent_and_its_gradient_are_those_of_the_paper(temperature):
 def test_clip_loss_is_cross_entropy_both_ways():
     rng = np.random.default_rng(1)
     images, texts = rng.normal(size=(2, 6, 4))
-    losses, correct = methods.clip_loss(images, texts, 0.3)
+    losses, correct = image_text.clip_loss(images, texts, 0.3)
     a, b = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (images, texts))
     logits = a @ b.T / 0.3
     expected = [
@@ -59,9 +61,12 @@ def test_clip_loss_is_cross_entropy_both_ways():
 
 def test_word_loss_is_the_cross_entropy_with_the_shares_of_the_words():
     captions = [["red dog", "dog runs"], ["blue sky", "nothing known"]]
-    shares = view_batches.word_shares(captions, ["dog", "red", "blue"])
+    shares = image_text.word_shares(captions, ["dog", "red", "blue"])
     np.testing.assert_allclose(shares, [[2 / 3, 1 / 3, 0], [0, 0, 1]], rtol=1e-6)
-    model = methods.ImageText(residual.resnet18(32), "imagenet", 0.2, 3, 10, contrastive_weight=0.5)
+    settings = image_text.Settings(temperature=0.2, contrastive_weight=0.5)
+    known = types.SimpleNamespace(vocabulary_size=10)
+    pairs = types.SimpleNamespace(train=captions, tokenizer=known)
+    model = image_text.ImageText(residual.resnet18(32), "imagenet", settings, pairs)
     scores = np.array([[1.0, 2.0, 3.0], [0.5, 0.0, -1.0]])
     same = np.eye(2, 4, dtype="float32")
     loss, reported = model.objective(
@@ -78,8 +83,8 @@ def test_deviation_and_rank_tell_learning_from_collapse():
     rng = np.random.default_rng(0)
     spread = rng.normal(size=(2000, 16)).astype("float32")
     collapsed = 1 + 1e-4 * spread
-    assert float(methods.deviation(spread)) == pytest.approx(1, abs=0.02)
-    assert float(methods.deviation(collapsed)) < 0.01
+    assert float(method.spread(spread)) == pytest.approx(1, abs=0.02)
+    assert float(method.spread(collapsed)) < 0.01
     assert probes.effective_rank(spread) == pytest.approx(16, abs=0.1)
     line = spread[:, :1] * np.arange(1, 17)
     assert probes.effective_rank(line) == pytest.approx(1, abs=0.01)

@@ -1,22 +1,23 @@
-"""Trunks: shapes, folding, and the blocks against PyTorch's."""
+"""Networks: shapes, folding, and the blocks against PyTorch's."""
 
 import keras
 import numpy as np
 import pytest
 
 from captioning.encoders import residual
+from captioning.encoders.network import parameters
 
 
 @pytest.fixture(scope="module")
-def trunk() -> keras.Model:
+def network() -> keras.Model:
     """An unfolded ResNet-50 at 64×64 with random batch statistics."""
-    trunk = residual.resnet50(64)
+    network = residual.resnet50(64)
     generator = np.random.default_rng(0)
-    for layer in trunk.layers:
+    for layer in network.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
             gamma, beta, mean, variance = generator.uniform(0.1, 0.9, (4, layer.gamma.shape[0]))
             layer.set_weights([gamma, beta - 0.5, mean - 0.5, variance])
-    return trunk
+    return network
 
 
 @pytest.fixture(scope="module")
@@ -24,27 +25,27 @@ def inputs() -> np.ndarray:
     return np.random.default_rng(1).standard_normal((2, 64, 64, 3), np.float32)
 
 
-def test_resnet50_has_the_published_number_of_parameters(trunk):
+def test_resnet50_has_the_published_number_of_parameters(network):
     statistics = 2 * 26560  # a mean and a variance for every filter
-    assert trunk.count_params() - statistics == 25_557_032 - 2_049_000  # torchvision's, less fc
-    assert trunk.output_shape == (None, 2048)
+    assert network.count_params() - statistics == 25_557_032 - 2_049_000  # torchvision's, less fc
+    assert network.output_shape == (None, 2048)
 
 
-def test_folding_changes_nothing(trunk, inputs):
+def test_folding_changes_nothing(network, inputs):
     folded = residual.resnet50(64, folded=True)
-    residual.fold(residual.parameters(trunk), folded)
+    residual.RESNET50.fill(parameters(network), folded)
     assert not any(isinstance(layer, keras.layers.BatchNormalization) for layer in folded.layers)
-    expected = np.asarray(trunk(inputs, training=False))
+    expected = np.asarray(network(inputs, training=False))
     np.testing.assert_allclose(folded(inputs), expected, atol=1e-5 * expected.std(), rtol=1e-4)
 
 
-def test_parameters_have_the_announced_shapes(trunk):
-    shapes = residual.parameter_shapes("resnet50")
-    assert shapes == {name: value.shape for name, value in residual.parameters(trunk).items()}
+def test_parameters_have_the_announced_shapes(network):
+    shapes = residual.RESNET50.shapes()
+    assert shapes == {name: value.shape for name, value in parameters(network).items()}
 
 
-def test_projections_are_made_first(trunk):
-    names = [layer.name for layer in residual.convolutions(trunk)]
+def test_projections_are_made_first(network):
+    names = [layer.name for layer in residual.convolutions(network)]
     assert len(names) == 53
     assert names[:6] == [
         "conv1",
@@ -56,9 +57,9 @@ def test_projections_are_made_first(trunk):
     ]
 
 
-def test_bfloat16_trunk_averages_in_float32(inputs):
-    trunk = residual.resnet50(64, folded=True, dtype="bfloat16")
-    assert keras.backend.standardize_dtype(trunk(inputs).dtype) == "float32"
+def test_bfloat16_network_averages_in_float32(inputs):
+    network = residual.resnet50(64, folded=True, dtype="bfloat16")
+    assert keras.backend.standardize_dtype(network(inputs).dtype) == "float32"
 
 
 @pytest.mark.parametrize("stride", [1, 2])
@@ -74,7 +75,7 @@ def test_basic_block_is_pytorch_s(stride):
         )
         for variable in block.variables:
             variable.assign(generator.uniform(0.1, 0.9, variable.shape))
-        values = {name: torch.from_numpy(v) for name, v in residual.parameters(block).items()}
+        values = {name: torch.from_numpy(v) for name, v in parameters(block).items()}
 
         def conv_norm(x, name, stride=1, values=values):
             kernel = values[f"{name}/kernel"].permute(3, 2, 0, 1)

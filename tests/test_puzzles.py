@@ -53,3 +53,17 @@ def test_labels_are_uniform(puzzles):
 
 def test_an_epoch_does_not_repeat_the_order_of_another(puzzles):
     assert len({tuple(puzzles.order(epoch)) for epoch in range(5)}) == 5
+
+
+def test_the_reference_s_files_keep_their_names():
+    from captioning.pretraining import puzzle_batches, tiles
+    from jigsaw.DataGenerator import DataGenerator
+    from jigsaw.hamming_set import maximal_hamming
+    from jigsaw.image_preprocessing import image_transform
+    from jigsaw import puzzles as former
+
+    assert DataGenerator is puzzle_batches.PuzzleBatches
+    assert former is Puzzles
+    assert image_transform.JigsawCreator is tiles.JigsawCreator
+    for name in ("choose", "load", "distances", "bounds", "affine_line", "number", "main"):
+        assert callable(getattr(maximal_hamming, name))

@@ -28,12 +28,11 @@ def trained(tmp_path_factory):
     """A work folder whose captioner was trained on the features of an encoder in a file."""
     workdir = tmp_path_factory.mktemp("trained")
     tiny = tiny_dataset(workdir / "tiny")
-    backbones.save(workdir / "made/encoder.weights.h5", backbones.untrained("small", 48), {})
+    backbones.save(workdir / "made/encoder.weights.h5", backbones.untrained("resnet18", 48), {})
     encoder = loading.load(workdir / "made/encoder.weights.h5", crops=10)
     extract.extract(encoder, tiny / "Flicker8k_Dataset", workdir, batch_size=24)
     describe.describe(dataset.Dataset(tiny), workdir)
-    how = {"recipe": "fast", "epochs": 1, "batch_size": 16, "precision": "float32"}
-    train.train(tiny, workdir, 0, **how, resume=False)
+    train.train(tiny, workdir, epochs=1, batch_size=16)
     tokenizer.make_tokenizer(tiny, workdir)
     assert json.loads((workdir / "features.json").read_text())["encoder"]["crops"] == 10
     return workdir

@@ -4,11 +4,12 @@ import numpy as np
 
 from captioning.data.tokenizer import Tokenizer
 from captioning.pretraining import view_batches, views
+from captioning.pretraining.image_text import word_shares
 
 
 def test_a_batch_depends_on_seed_epoch_and_index_alone(pictures):
     def batches(epoch, seed=0, fixed=False):
-        data = view_batches.ViewBatches(pictures, views.Augmentation(), 2, 8, seed, fixed=fixed)
+        data = view_batches.ViewBatches(pictures, [views.Augmentation()] * 2, 8, seed, fixed=fixed)
         data.epoch = epoch
         assert len(data) == (4 if fixed else 3)  # of 6 and of 8
         return [data[i][0] for i in reversed(range(len(data)))][::-1]
@@ -33,8 +34,8 @@ def test_captioned_views_bring_one_caption_and_the_words_of_all(pictures):
     tokenizer.fit_on_texts(text for group in captions for text in group)
     rows = np.arange(10, 18)
     data = view_batches.CaptionedViewBatches(
-        pictures, views.Augmentation(), 1, 8, 0,
-        rows=rows, captions=captions, words=["red", "thing"], tokenizer=tokenizer,
+        pictures, [views.Augmentation()], 8, 0, rows=rows, captions=captions, tokenizer=tokenizer,
+        targets={"words": word_shares(captions, ["red", "thing"])},
     )  # fmt: skip
     chosen = set()
     for data.epoch in range(8):
@@ -51,9 +52,9 @@ def test_captioned_views_bring_one_caption_and_the_words_of_all(pictures):
 
 
 def test_validation_leaves_next_to_nothing_out(pictures):
-    how = (views.Augmentation(), 1, 8, 0)
+    how = ([views.Augmentation()], 8, 0)
     batches = view_batches.ViewBatches(pictures[:9], *how, fixed=True)
     assert (len(batches), batches.batch_size) == (2, 4)
     assert len(view_batches.ViewBatches(pictures[:9], *how)) == 1
-    pair = view_batches.ViewBatches(pictures[:3], views.Augmentation(), 1, 2, 0, fixed=True)
+    pair = view_batches.ViewBatches(pictures[:3], [views.Augmentation()], 2, 0, fixed=True)
     assert (len(pair), pair.batch_size) == (1, 2)  # one picture has nothing to be told from

@@ -17,9 +17,14 @@ def tiny_network():
 def replaced(registry, name: str, entry) -> Iterator[None]:
     """Puts something else in the place of a registry's entry."""
     before = registry._entries[name]
-    registry._entries[name] = entry, "in a test"
+    replace(registry, name, entry)
     yield
     registry._entries[name] = before
+
+
+def replace(registry, name: str, entry) -> None:
+    """The same for as long as the process lives."""
+    registry._entries[name] = entry, "in a test"
 
 
 def tiny_resnet50():

@@ -9,6 +9,7 @@ A **method** is a subclass of `method.Method`: a Keras model around a backbone. 
     objective(outputs)     → loss, {report: value}
     after_step(step, steps)    after each update of the weights
     augmentations(…), targets(captions)    views of its own, arrays made of the captions
+    kept                   the network that becomes the encoder, the backbone by default
 
 To add one, write one file and one line in `registry.METHODS`; docs/examples/toy_method.py is an
 example.

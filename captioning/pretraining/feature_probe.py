@@ -33,7 +33,7 @@ class FeatureProbe(keras.callbacks.Callback):
         """
         Args:
             pictures: uint8 (n, backbone.size, backbone.size, 3), seen whole.
-            backbone: what `model.backbone` was made of.
+            backbone: what `model.kept` was made of.
             precision: of the encoder, see `loading.load`.
             every: epochs between two looks.
             neighbours: features float32 (n, D) → how well neighbours share words.
@@ -53,7 +53,7 @@ class FeatureProbe(keras.callbacks.Callback):
             return
         due = (epoch + 1) % self.every == 0 or epoch + 1 == self.params["epochs"]
         if due and np.isfinite(logs["loss"]):  # else training stops here, with its own sentence
-            values = parameters(self.model.backbone)
+            values = parameters(self.model.kept)
             self.encoder.take(dataclasses.replace(self.backbone, values=values))
             features = self.encoder.extract(self.pictures).mean(axis=1)
             self.last["rank"] = probes.effective_rank(features[:1000])

@@ -5,16 +5,98 @@ Noroozi and Favaro 2016 (arXiv 1603.09246); the network itself is `encoders.cont
 
 import contextlib
 import math
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
 import keras
 
+from captioning.data import hdf5, seen
 from captioning.encoders import context_free
 from captioning.formats import pickles
-from captioning.runtime import console, optimizers, training
+from captioning.pretraining import permutation_sets
+from captioning.pretraining.puzzle_batches import PuzzleBatches
+from captioning.runtime import console, files, optimizers, training, versions
+from captioning.runtime.errors import CaptioningError
 
 MODEL, HISTORY, ACCURACY = "model.keras", "history.pkl", "test_accuracy.pkl"
+
+
+def pretrain(
+    hdf5_file: Path,
+    permutation_file: Path,
+    folder: Path,
+    backbone: str,
+    count: int,
+    *,
+    epochs: int,
+    batch_size: int,
+    learning_rate: float,
+    schedule: str,
+    precision: str,
+    seed: int,
+    resume: bool = False,
+) -> list[Path]:
+    """Train a network on the puzzles of a file of pictures: what jigsaw/main.py does.
+
+    Args:
+        hdf5_file: by jigsaw/to_hdf5.py.
+        permutation_file: by maximal_hamming.py, of which the first `count` are taken.
+        folder: where the files go.
+        backbone: a name of `encoders.registry.JIGSAW_BACKBONES`.
+        epochs, batch_size, learning_rate, schedule, precision, seed: see `train`.
+
+    Returns:
+        the paths written.
+
+    Raises:
+        CaptioningError: if there are too few permutations or no pictures, or see `train`.
+    """
+    permutations = permutation_sets.load(permutation_file)[:count]
+    if len(permutations) < max(2, count):
+        raise CaptioningError(
+            f"expected at least {max(2, count)} permutations in {permutation_file}, found "
+            f"{len(permutations)}; make more with maximal_hamming.py"
+        )
+    pictures = {split: hdf5.Images(hdf5_file, f"{split}_img") for split in ("train", "val", "test")}
+    for split, images in pictures.items():
+        if not len(images) or not 50 <= images.shape[1] <= 1024:
+            raise CaptioningError(
+                f"expected pictures of 50 to 1024 pixels in {split}_img of {hdf5_file}, found "
+                f"shape {tuple(images.shape)}; make the file again with to_hdf5.py"
+            )
+    data = {
+        split: PuzzleBatches(
+            images,
+            permutations,
+            batch_size,
+            seed=seed,
+            fixed=split != "train",
+            workers=min(8, os.cpu_count() or 1),
+        )
+        for split, images in pictures.items()
+    }
+    sizes = data["train"].puzzles.creator.sizes
+    record = {
+        "backbone": backbone,
+        "permutations": len(permutations),
+        "permutations_sha256": files.sha256(permutation_file),
+        "sizes": {key: getattr(sizes, key) for key in ("image", "crop", "cell", "tile")},
+    }
+    settings = record | {
+        "images": {split: len(images) for split, images in pictures.items()},
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+        "schedule": schedule,
+        "precision": precision,
+        "seed": seed,
+        "versions": versions.installed(),
+    }
+    console.note(f"puzzles: {settings['images']} pictures, {len(permutations)} permutations")
+    record |= {"settings": settings, "seen": seen.to_text(pictures["train"].hashes())}
+    with files.locked(folder):
+        return train(data, settings, record, folder, resume)
 
 
 def train(

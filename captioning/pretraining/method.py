@@ -37,7 +37,7 @@ class Method(keras.Model):
         reports: names of what `objective` reports beside the loss.
         reads_captions: whether it learns from captions: then `pairs` are given to it, and a batch
             holds "caption", see `view_batches.CaptionedViewBatches`.
-        backbone: float (m, size, size, 3), preprocessed → (m, D) or (m, k, D); what is kept.
+        backbone: float (m, size, size, 3), preprocessed → (m, D) or (m, k, D).
         settings: an instance of `Settings`.
     """
 
@@ -106,6 +106,11 @@ class Method(keras.Model):
             step: updates made so far, from 1 on; goes on where a run is resumed.
             steps: updates of the whole run.
         """
+
+    @property
+    def kept(self) -> keras.Model:
+        """The network whose weights become the encoder: the backbone, or an average of it."""
+        return self.backbone
 
     def view(self, batch: Mapping, number: int):
         """One view of each picture, preprocessed: float32 (n, size, size, 3)."""

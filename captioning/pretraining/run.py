@@ -12,21 +12,90 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from captioning.data import hdf5
+from captioning.data import dataset, hdf5, seen
+from captioning.data.splits import find_splits
 from captioning.encoders import backbones, loading
 from captioning.encoders.network import parameters
 from captioning.encoders.registry import backbone_name
 from captioning.pretraining import feature_probe, views
-from captioning.pretraining.method import Method
+from captioning.pretraining.method import Method, Settings
 from captioning.pretraining.pairs import Pairs
 from captioning.pretraining.registry import METHODS
 from captioning.pretraining.view_batches import CaptionedViewBatches, ViewBatches
-from captioning.runtime import optimizers, training
+from captioning.runtime import console, files, optimizers, training, versions
 from captioning.runtime.errors import CaptioningError
 
 ENCODER = "encoder.weights.h5"
 NOT_DECAYED = ["bias", "gamma", "beta", "embedding"]  # names of variables
 MILD = views.Augmentation((0.5, 1.0), jitter=0, gray=0, blur=0)  # of captioned dev pictures
+
+
+def pretrain(
+    hdf5_file: Path,
+    folder: Path,
+    settings: Mapping,
+    own: Settings,
+    *,
+    init: str | None = None,
+    network: str | None = None,
+    encoder_size: int,
+    dataset_folder: Path | None = None,
+    workdir: Path = Path(),
+    split_seed: int = 0,
+    resume: bool = False,
+) -> list[Path]:
+    """From a file of pictures to an encoder: what pretraining/main.py does.
+
+    Args:
+        hdf5_file: by jigsaw/to_hdf5.py.
+        folder: where the files go.
+        settings: of `prepare` and `train`, but for method_settings.
+        own: those of the method.
+        init, network, encoder_size: see `start`.
+        dataset_folder: of the captions to learn from, or to probe with.
+        workdir, split_seed: see `splits.find_splits`.
+
+    Returns:
+        the paths written.
+
+    Raises:
+        CaptioningError: if `init` would be written over, if there are no pictures or no captions
+            of them, or see `start` and `train`.
+    """
+    if init and Path(init).resolve() == (folder / ENCODER).resolve():
+        raise CaptioningError(
+            f"--init {init} is the file that this run would write; name another --output"
+        )
+    pictures = hdf5.Images(hdf5_file, "train_img")
+    held_out = hdf5.Images(hdf5_file, "val_img") if hdf5.has(hdf5_file, "val_img") else []
+    if not len(pictures):
+        raise CaptioningError(
+            f"expected pictures in train_img of {hdf5_file}, found none; make it again with "
+            "jigsaw/to_hdf5.py"
+        )
+    backbone = start(init, network, encoder_size, settings["seed"])
+    record = {**settings, "method_settings": dataclasses.asdict(own)}
+    record |= {"backbone": backbone.network, "encoder_size": backbone.size}
+    record |= {"init": Path(init).name if init else None, "init_sha256": backbone.digest}
+    record |= {"images": len(pictures), "held_out": len(held_out), "versions": versions.installed()}
+    record |= {"hdf5_sha256": files.sha256(hdf5_file), "captions_sha256": None}
+    pairs, drawn = None, []
+    with files.locked(folder):
+        if dataset_folder:
+            source = dataset.Dataset(dataset_folder)
+            splits = find_splits(source, workdir, split_seed, source.captions)
+            drawn = splits.written
+            pairs = Pairs.find(source, splits.ids, pictures)
+            record["captions_sha256"] = files.sha256(source.caption_file)
+        rows = pairs.rows if METHODS[record["method"]].reads_captions else None
+        trained_on = seen.union(backbone.seen, pictures.hashes(rows))
+        backbone = dataclasses.replace(backbone, seen=trained_on)
+        run = prepare(backbone, pictures, held_out, pairs, record)
+        console.note(
+            f"{record['method']}: {len(run.data.rows)} pictures, views of {record['size']} pixels, "
+            f"{backbone.network}, {len(run.data)} batches an epoch"
+        )
+        return drawn + train(run, record, folder, resume)
 
 
 def start(init: str | None, network: str | None, size: int, seed: int) -> backbones.Backbone:
@@ -168,10 +237,9 @@ def train(run: Run, settings: dict, folder: Path, resume: bool = False) -> list[
 
     def save(row: dict) -> None:
         reached = {key: value for key, value in row.items() if key != "seconds"}
-        trained = dataclasses.replace(run.backbone, values=parameters(model.backbone))
+        trained = dataclasses.replace(run.backbone, values=parameters(model.kept))
         backbones.save(folder / ENCODER, trained, {"settings": settings, "reached": reached})
 
-    hooked = type(model).after_step is not Method.after_step
     training.fit(
         model,
         data,
@@ -182,7 +250,7 @@ def train(run: Run, settings: dict, folder: Path, resume: bool = False) -> list[
         checkpoint=lambda row: folder / ENCODER,
         save=save,
         fixed_epochs=training.COSINE,
-        callbacks=[*([_AfterStep(steps)] if hooked else []), run.probe],
+        callbacks=[*hooks(type(model), steps), run.probe],
         resume=resume,
     )
     return [folder / ENCODER, folder / training.HISTORY, folder / training.CURVES]
@@ -199,9 +267,12 @@ def _rate(highest: float, steps: int, warm_up: float) -> keras.optimizers.schedu
     )
 
 
-class _AfterStep(keras.callbacks.Callback):
-    """Calls `Method.after_step`."""
+def hooks(method: type[Method], steps: int) -> list[keras.callbacks.Callback]:
+    """What calls a method's `after_step`; nothing for one that has none of its own."""
+    return [_AfterStep(steps)] if method.after_step is not Method.after_step else []
 
+
+class _AfterStep(keras.callbacks.Callback):
     def __init__(self, steps: int):
         super().__init__()
         self.steps = steps

@@ -3,35 +3,35 @@
 import csv
 import dataclasses
 import json
-import runpy
 import shutil
-import sys
 
 import h5py
 import keras
 import numpy as np
 import pytest
-from conftest import REPOSITORY
 from keras import ops
 
 from captioning.data import dataset, hdf5, seen
 from captioning.data.splits import read_split
 from captioning.data.tokenizer import Tokenizer
-from captioning.encoders import backbones, loading, residual
-from captioning.pretraining import methods, pretrain
+from captioning.encoders import backbones, loading
+from captioning.pretraining import run as runs
+from captioning.pretraining.pairs import Pairs
+from captioning.pretraining.registry import METHODS
+from captioning.pretraining.simclr import SimCLR
 from captioning.runtime import training
 from captioning.runtime.errors import CaptioningError
 
 SETTINGS = {
     "method": "simclr", "size": 32, "epochs": 3, "batch_size": 8, "learning_rate": 1e-3,
-    "weight_decay": 1e-4, "temperature": 0.2, "contrastive_weight": 0.5, "colour": 0.5, "gray": 0.2,
-    "least_area": 0.2, "precision": "float32", "probe_every": 2, "seed": 0,
+    "weight_decay": 1e-4, "method_settings": {}, "colour": 0.5, "gray": 0.2, "least_area": 0.2,
+    "precision": "float32", "probe_every": 2, "seed": 0,
 }  # fmt: skip
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _tiny_backbone(tiny_backbone):
-    """All runs here are of the tiny trunk."""
+    """All runs here are of the tiny backbone."""
 
 
 @pytest.fixture(scope="module")
@@ -48,12 +48,12 @@ def file(pictures, tmp_path_factory):
 
 def run(images, folder, resume=False, hook=None, held_out=None, pairs=None, **changes):
     settings = SETTINGS | changes
-    trunk = pretrain.start(None, "tiny", 48, settings["seed"])
-    prepared = pretrain.prepare(trunk, images, held_out, pairs, settings)
+    backbone = runs.start(None, "tiny", 48, settings["seed"])
+    prepared = runs.prepare(backbone, images, held_out, pairs, settings)
     if hook:
         prepared.probe.on_train_batch_begin = hook
-    pretrain.train(prepared, settings, folder, resume)
-    return backbones.read(folder / pretrain.ENCODER)
+    runs.train(prepared, settings, folder, resume)
+    return backbones.read(folder / runs.ENCODER)
 
 
 @pytest.fixture(scope="module")
@@ -65,30 +65,30 @@ def learned(pictures, tmp_path_factory):
 
 def test_training_trains(learned):
     """The loss falls, the weights move, and weight decay spares what is not a kernel."""
-    trunk, folder = learned
-    start = pretrain.start(None, "tiny", 48, 0)
-    assert all((trunk.values[name] != start.values[name]).any() for name in trunk.values)
+    backbone, folder = learned
+    start = runs.start(None, "tiny", 48, 0)
+    assert all((backbone.values[name] != start.values[name]).any() for name in backbone.values)
     with open(folder / training.HISTORY, newline="") as table:
         losses = [float(row["loss"]) for row in csv.DictReader(table)]
     assert losses[-1] < losses[0] - 0.3
     optimizer = keras.optimizers.AdamW(1e-3, weight_decay=0.1)
-    optimizer.exclude_from_weight_decay(var_names=pretrain.NOT_DECAYED)
-    model = methods.SimCLR(start.trainable(32), "imagenet", 0.2)
-    optimizer.build(model.trunk.trainable_variables)
-    before = {v.path: ops.convert_to_numpy(v) for v in model.trunk.trainable_variables}
-    optimizer.apply([ops.zeros_like(v) for v in model.trunk.trainable_variables])
-    for variable in model.trunk.trainable_variables:
+    optimizer.exclude_from_weight_decay(var_names=runs.NOT_DECAYED)
+    model = SimCLR(start.trainable(32), "imagenet")
+    optimizer.build(model.backbone.trainable_variables)
+    before = {v.path: ops.convert_to_numpy(v) for v in model.backbone.trainable_variables}
+    optimizer.apply([ops.zeros_like(v) for v in model.backbone.trainable_variables])
+    for variable in model.backbone.trainable_variables:
         moved = (ops.convert_to_numpy(variable) != before[variable.path]).any()
         assert moved == (variable.name == "kernel")
 
 
 def test_a_loss_that_is_no_number_ends_training_in_a_sentence(pictures, tmp_path, eagerly):
     with pytest.raises(CaptioningError, match="expected a finite loss, found nan in epoch 1"):
-        run(pictures[:8], tmp_path, temperature=float("nan"))
-    assert not (tmp_path / pretrain.ENCODER).exists()
+        run(pictures[:8], tmp_path, method_settings={"temperature": float("nan")})
+    assert not (tmp_path / runs.ENCODER).exists()
 
 
-def captioned(pictures) -> pretrain.Pairs:
+def captioned(pictures) -> Pairs:
     """Every picture says how bright it is; the last eight are the dev split."""
     captions = [
         ["bright dog runs", "dog"] if picture.mean() > 127 else ["dark cat sleeps", "cat"]
@@ -97,11 +97,11 @@ def captioned(pictures) -> pretrain.Pairs:
     tokenizer = Tokenizer()
     tokenizer.fit_on_texts([text for own in captions for text in own])
     train = np.arange(len(pictures) - 8)
-    return pretrain.Pairs(train, captions[:-8], captions[-8:], pictures[-8:], tokenizer)
+    return Pairs(train, captions[:-8], captions[-8:], pictures[-8:], tokenizer)
 
 
 @pytest.mark.usefixtures("every_epoch_written")
-@pytest.mark.parametrize("method", methods.METHODS)
+@pytest.mark.parametrize("method", METHODS)
 def test_an_interrupted_run_ends_with_the_weights_of_one_that_was_not(
     method, pictures, tmp_path, eagerly
 ):
@@ -132,49 +132,52 @@ def test_an_interrupted_run_ends_with_the_weights_of_one_that_was_not(
     assert np.isnan(ranks[0])
     assert ranks[3] != ranks[1] == ranks[2] > 1  # the third epoch repeats what the second saw
     losses = [float(row["val_loss"]) for row in tables[0]]
-    reached = [json.loads(h5py.File(tmp_path / folder / pretrain.ENCODER).attrs["encoder"])
+    reached = [json.loads(h5py.File(tmp_path / folder / runs.ENCODER).attrs["encoder"])
                for folder in ("whole", "parts")]  # fmt: skip
     assert [record["reached"]["val_loss"] for record in reached] == [min(losses)] * 2
 
 
 def test_what_was_learned_is_an_encoder(learned, pictures):
-    trunk, folder = learned
-    encoder = loading.load(folder / pretrain.ENCODER)
-    assert (encoder.size, encoder.dimension) == (48, 128)
+    backbone, folder = learned
+    encoder = loading.load(folder / runs.ENCODER)
+    assert (encoder.size, encoder.tokens, encoder.dimension) == (48, 1, 128)
     again = loading.from_record(json.loads(json.dumps(encoder.record)))
     features = encoder.extract(pictures[:4])
     np.testing.assert_array_equal(again.extract(pictures[:4]), features)
-    network = trunk.trainable(48)  # not folded: the same features by another way
-    how = loading.weights.PREPROCESSINGS["imagenet"]
+    network = backbone.trainable(48)  # not folded: the same features by another way
+    how = loading.sources.PREPROCESSINGS["imagenet"]
     direct = network(pictures[:4] * np.float32(how.scale) + np.float32(how.shift), training=False)
-    np.testing.assert_allclose(features, direct, atol=1e-4 * features.std())
-    started = pretrain.start(str(folder / pretrain.ENCODER), None, 64, 0)
-    assert (started.backbone, started.size) == ("tiny", 64)
-    for name, values in trunk.values.items():
+    np.testing.assert_allclose(features[:, 0], direct, atol=1e-4 * features.std())
+    started = runs.start(str(folder / runs.ENCODER), None, 64, 0)
+    assert (started.network, started.size) == ("tiny", 64)
+    for name, values in backbone.values.items():
         np.testing.assert_array_equal(started.values[name], values)
 
 
 @pytest.mark.parametrize("init", ["imagenet", "jigsaw.keras"])
 def test_networks_of_another_kind_cannot_be_started_from(init):
-    with pytest.raises(CaptioningError, match="expected a trunk that can be trained on"):
-        pretrain.start(init, None, 48, 0)
+    with pytest.raises(CaptioningError, match="expected a backbone that can be trained on"):
+        runs.start(init, None, 48, 0)
 
 
 def test_init_of_another_backbone_is_refused(untrained):
     with pytest.raises(CaptioningError, match=r"expected weights of resnet50 .* those of tiny"):
-        pretrain.start(str(untrained), "resnet50", 64, 0)
+        runs.start(str(untrained), "resnet50", 64, 0)
 
 
 def test_settings_that_differ_are_refused_on_resuming(learned, pictures):
-    how = {"epochs": 8, "colour": 0, "gray": 0, "least_area": 0.7, "temperature": 0.5}
-    with pytest.raises(CaptioningError, match=r"trained with temperature = 0\.2, now it is 0\.5"):
+    how = {"epochs": 8, "colour": 0, "gray": 0, "least_area": 0.7}
+    how |= {"method_settings": {"temperature": 0.5}}
+    with pytest.raises(
+        CaptioningError, match=r"trained with method_settings = \{\}, now it is .*0\.5"
+    ):
         run(pictures, learned[1], resume=True, **how)
 
 
 def test_the_start_of_a_run_is_not_written_over(file, untrained, tmp_path, here):
-    start = shutil.copy(untrained, tmp_path / pretrain.ENCODER)
+    start = shutil.copy(untrained, tmp_path / runs.ENCODER)
     before = start.read_bytes()
-    told = here("contrastive/main.py", "--hdf5", file, "--init", start, "--output", tmp_path,
+    told = here("pretraining/main.py", "--hdf5", file, "--init", start, "--output", tmp_path,
                 code=1)  # fmt: skip
     assert "name another --output" in told
     assert start.read_bytes() == before
@@ -187,7 +190,7 @@ def test_the_script_learns_from_captions(tiny, untrained, tmp_path, here, monkey
          "--val", 0, "--test", 0,
          "--list", tiny / "Flickr8k_text/Flickr_8k.trainImages.txt")  # fmt: skip
     told = here(
-        "contrastive/main.py", "--hdf5", "tiny.hdf5", "--size", 32, "--epochs", 2,
+        "pretraining/main.py", "--hdf5", "tiny.hdf5", "--size", 32, "--epochs", 2,
         "--batch-size", 8, "--probe-every", 1, "--dataset", tiny, "--init", untrained,
         "--method", "image-text", "--output", "words",
     )  # fmt: skip
@@ -214,13 +217,13 @@ def test_the_script_learns_from_captions(tiny, untrained, tmp_path, here, monkey
     ],
 )
 def test_wrong_options_are_explained(options, sentence, here):
-    assert sentence in here("contrastive/main.py", "--hdf5", "x.hdf5", *options, code=2)
+    assert sentence in here("pretraining/main.py", "--hdf5", "x.hdf5", *options, code=2)
 
 
 def test_files_without_pictures_or_names_are_explained(tmp_path, here, pictures):
     with h5py.File(tmp_path / "empty.hdf5", "w") as file:
         file["train_img"] = pictures[:0]
-    told = here("contrastive/main.py", "--hdf5", tmp_path / "empty.hdf5", code=1)
+    told = here("pretraining/main.py", "--hdf5", tmp_path / "empty.hdf5", code=1)
     assert f"expected pictures in train_img of {tmp_path / 'empty.hdf5'}" in told
     with h5py.File(tmp_path / "nameless.hdf5", "w") as file:
         file["train_img"] = pictures
@@ -228,24 +231,38 @@ def test_files_without_pictures_or_names_are_explained(tmp_path, here, pictures)
         hdf5.Images(tmp_path / "nameless.hdf5").names()
 
 
-def test_the_script_takes_every_method_and_backbone(monkeypatch):
-    """It lists them itself, since Keras need not be loaded to explain wrong options."""
-    read = runpy.run_path(str(REPOSITORY / "contrastive/main.py"))["arguments"]
-    command = ["main.py", "--hdf5", "x", "--dataset", "y"]
-    backbones = residual.BACKBONES.keys() - {"tiny"}
-    for option, names in (("--method", methods.METHODS), ("--backbone", backbones)):
-        for name in names:
-            monkeypatch.setattr(sys, "argv", [*command, option, name])
-            assert getattr(read(), option.strip("-")) == name
-        monkeypatch.setattr(sys, "argv", [*command, option, "another"])
-        with pytest.raises(SystemExit):
-            read()
+def test_the_script_takes_settings_of_the_method_and_the_former_names(file, tmp_path, script):
+    def run(*options, name="pretraining/main.py", **how):
+        return script(name, "--hdf5", file, "--size", 32, "--epochs", 1, "--batch-size", 8,
+                      *options, cwd=tmp_path, **how)  # fmt: skip
+
+    listed = run("--method", "image-text", "--set", "help").stdout
+    assert "words=1000 " in listed
+    told = run("--set", "temprature=1", check=1)
+    assert "of warm_up, jitter, blur, temperature" in told.stderr
+    assert "found 'temprature'" in told.stderr
+    told = run("--contrastive-weight", "0.5", "--temperature", "0.3", "--set", "projection=16",
+               "--backbone", "small", name="contrastive/main.py")  # fmt: skip
+    assert "--contrastive-weight: simclr has no use for it" in told.stderr
+    with h5py.File(tmp_path / "contrastive_work/encoder.weights.h5") as written:
+        record = json.loads(written.attrs["encoder"])
+    assert record["backbone"] == record["settings"]["backbone"] == "resnet18"
+    own = record["settings"]["method_settings"]
+    assert (own["temperature"], own["projection"], own["hidden"]) == (0.3, 16, None)
+
+
+def test_files_of_encoders_with_the_former_name_are_read(tmp_path):
+    path = backbones.save(tmp_path / "a.weights.h5", backbones.untrained("small", 48), {})
+    with h5py.File(path, "a") as file:
+        file.attrs["encoder"] = file.attrs["encoder"].replace("resnet18", "small")
+    assert backbones.read(path).network == "resnet18"
+    assert runs.start(str(path), "small", 64, 0).network == "resnet18"
 
 
 def test_pictures_of_another_dataset_are_refused(tiny, file):
     ids = {"train": ["absent"], "dev": ["016_green"]}
     with pytest.raises(CaptioningError, match="found 0 and 1; check --hdf5"):
-        pretrain.Pairs.find(dataset.Dataset(tiny), ids, hdf5.Images(file))
+        Pairs.find(dataset.Dataset(tiny), ids, hdf5.Images(file))
 
 
 @pytest.mark.parametrize(("count", "batch_size"), [(26, 1), (1, 8)])
@@ -260,9 +277,9 @@ def test_an_encoder_tells_which_images_it_was_trained_on(file, tmp_path, untrain
     before = backbones.read(untrained)
     assert not len(before.seen)
     seen_now = hdf5.Images(file).hashes([0, 3])
-    trunk = dataclasses.replace(before, seen=seen.union(before.seen, seen_now))
-    path = backbones.save(tmp_path / "first.weights.h5", trunk, {})
-    started = pretrain.start(str(path), None, 48, 0)
+    backbone = dataclasses.replace(before, seen=seen.union(before.seen, seen_now))
+    path = backbones.save(tmp_path / "first.weights.h5", backbone, {})
+    started = runs.start(str(path), None, 48, 0)
     both = seen.union(started.seen, hdf5.Images(file).hashes([3, 5]))
     path = backbones.save(tmp_path / "next.weights.h5", dataclasses.replace(started, seen=both), {})
     encoder = loading.load(path)

@@ -1,4 +1,4 @@
-"""Files of encoders: of all layouts the trunk is found; damaged or hostile ones are refused."""
+"""Files of encoders: of all layouts the backbone is found; damaged or hostile ones are refused."""
 
 import dataclasses
 import json
@@ -13,7 +13,8 @@ from hostile import torch_file
 from toys import merge_captioner, merge_network
 
 from captioning.data import images
-from captioning.encoders import backbones, loading, residual
+from captioning.encoders import backbones, loading
+from captioning.encoders.registry import BACKBONES
 from captioning.formats import checkpoints
 from captioning.pipeline import artifacts
 from captioning.runtime.errors import CaptioningError
@@ -57,7 +58,7 @@ def not_finite(file):
         lambda file: file.attrs.update({"encoder": '{"backbone": "tiny", "size": 1e9}'}),
         lambda file: file.create_dataset("more", (10**6, 10**6)),
         lambda file: file.create_dataset("more", data=np.zeros(3)),
-        lambda file: file.move("conv1/kernel", "conv1/stranger"),
+        lambda file: file.move("conv1/kernel", "conv1/unexpected"),
     ],
 )
 def test_a_hostile_encoder_is_refused(change, untrained, tmp_path):
@@ -88,16 +89,16 @@ def test_half_a_file_is_refused(untrained, tmp_path):
         loading.load(path)
 
 
-def test_a_trunk_that_could_not_be_read_is_not_written(untrained, tmp_path):
-    trunk, path = backbones.read(untrained), tmp_path / "encoder.weights.h5"
+def test_a_backbone_that_could_not_be_read_is_not_written(untrained, tmp_path):
+    backbone, path = backbones.read(untrained), tmp_path / "encoder.weights.h5"
     for name, bad in (("conv1/kernel", 7e4), ("bn1/gamma", np.inf)):  # 16 bits reach to 65,504
-        values = trunk.values | {name: np.full_like(trunk.values[name], bad)}
+        values = backbone.values | {name: np.full_like(backbone.values[name], bad)}
         with pytest.raises(CaptioningError, match=f"that are not .* in {name};"):
-            backbones.save(path, dataclasses.replace(trunk, values=values), {})
+            backbones.save(path, dataclasses.replace(backbone, values=values), {})
         assert not path.exists()
 
 
-# Self-supervised checkpoints: the trunk is behind a prefix, and other things are beside it
+# Self-supervised checkpoints: the backbone is behind a prefix, and other things are beside it
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +111,7 @@ def tiny_resnet50():
 def values(tiny_resnet50) -> dict[str, np.ndarray]:
     """Random weights under our names."""
     random = np.random.default_rng(0)
-    shapes = residual.parameter_shapes("resnet50")
+    shapes = BACKBONES["resnet50"].shapes(224)
     return {name: random.random(shape, np.float32) for name, shape in shapes.items()}
 
 
@@ -141,145 +142,152 @@ def numbered(tensors: dict) -> dict:
     return {f"{numbers[m]}.{r}": t for (m, r), t in zip(names, tensors.values(), strict=True)}
 
 
-# What each repository saves, made of the trunk's tensors, and what is to be said about it
+# What each repository saves, made of the backbone's tensors, and what is to be said about it
 LAYOUTS = {
-    "plain": (lambda trunk: trunk, ""),
-    "supervised": (lambda trunk: trunk | head("fc"), ""),
+    "plain": (lambda backbone: backbone, ""),
+    "supervised": (lambda backbone: backbone | head("fc"), ""),
     "SwAV": (
-        lambda trunk: under("module.", trunk | head("projection_head.0", "prototypes")),
+        lambda backbone: under("module.", backbone | head("projection_head.0", "prototypes")),
         "",
     ),
     "Lightning Bolts": (
-        lambda trunk: {
-            "state_dict": under("encoder.", trunk | head("fc"))
+        lambda backbone: {
+            "state_dict": under("encoder.", backbone | head("fc"))
             | head("projection.model.0", "non_linear_evaluator.block_forward.1"),
             "optimizer_states": [{"state": {0: np.ones(1)}}],
         },
         "left aside: non_linear_evaluator, projection (4 tensors)",
     ),
     "Spijkervet's SimCLR": (
-        lambda trunk: under("encoder.", trunk) | head("projector.0", "projector.2"),
+        lambda backbone: under("encoder.", backbone) | head("projector.0", "projector.2"),
         "left aside: projector (4 tensors)",
     ),
     "sthalles' SimCLR": (
-        lambda trunk: {
+        lambda backbone: {
             "epoch": 200,
-            "state_dict": under("backbone.", trunk | head("fc.0", "fc.2")),
+            "state_dict": under("backbone.", backbone | head("fc.0", "fc.2")),
             "optimizer": {"state": {}},
         },
         "",
     ),
     "solo-learn's SimCLR": (
-        lambda trunk: {"state_dict": under("backbone.", trunk) | head("classifier", "projector.0")},
+        lambda backbone: {
+            "state_dict": under("backbone.", backbone) | head("classifier", "projector.0")
+        },
         "left aside: classifier, projector (4 tensors)",
     ),
     "solo-learn's BYOL": (
-        lambda trunk: {
-            "state_dict": under("backbone.", trunk)
-            | under("momentum_backbone.", averaged(trunk))
+        lambda backbone: {
+            "state_dict": under("backbone.", backbone)
+            | under("momentum_backbone.", averaged(backbone))
             | head("predictor.0", "momentum_projector.0")
         },
         "takes the encoder 'backbone.' and not 'momentum_backbone.'",
     ),
     "lightly's SimCLR": (
-        lambda trunk: {
-            "state_dict": under("backbone.", trunk)
+        lambda backbone: {
+            "state_dict": under("backbone.", backbone)
             | head("projection_head.layers.0", "online_classifier.linear")
         },
         "left aside: online_classifier, projection_head (4 tensors)",
     ),
     "lightly's MoCo": (
-        lambda trunk: {
-            "state_dict": under("backbone_momentum.", averaged(trunk))
-            | under("backbone.", trunk)
+        lambda backbone: {
+            "state_dict": under("backbone_momentum.", averaged(backbone))
+            | under("backbone.", backbone)
             | head("projection_head.layers.0")
         },
         "takes the encoder 'backbone.' and not 'backbone_momentum.'",
     ),
     "mmselfsup's SimCLR": (
-        lambda trunk: {
+        lambda backbone: {
             "meta": {"epoch": 1},
-            "state_dict": under("backbone.", trunk) | head("neck.fc0"),
+            "state_dict": under("backbone.", backbone) | head("neck.fc0"),
         },
         "left aside: neck (2 tensors)",
     ),
     "mmselfsup's BYOL": (
-        lambda trunk: {
-            "state_dict": under("target_net.0.", averaged(trunk))
-            | under("online_net.0.", trunk)
+        lambda backbone: {
+            "state_dict": under("target_net.0.", averaged(backbone))
+            | under("online_net.0.", backbone)
             | head("head.predictor")
         },
         "takes the encoder 'online_net.0.' and not 'target_net.0.'",
     ),
     "SimSiam": (
-        lambda trunk: {
-            "state_dict": under("module.encoder.", trunk | head("fc.0"))
+        lambda backbone: {
+            "state_dict": under("module.encoder.", backbone | head("fc.0"))
             | head("module.predictor.0")
         },
         "left aside: module.predictor (2 tensors)",
     ),
     "MoCo": (
-        lambda trunk: {
-            "state_dict": under("module.encoder_q.", trunk | head("fc.0"))
-            | under("module.encoder_k.", averaged(trunk))
+        lambda backbone: {
+            "state_dict": under("module.encoder_q.", backbone | head("fc.0"))
+            | under("module.encoder_k.", averaged(backbone))
             | {"module.queue": np.ones((2, 3), "f4"), "module.queue_ptr": np.zeros(1, "i8")}
         },
         "left aside: module.encoder_k, module.queue, module.queue_ptr (38 tensors)",
     ),
     "MoCo on one GPU": (
-        lambda trunk: {
-            "state_dict": under("encoder_k.", averaged(trunk))
-            | under("encoder_q.", trunk)
+        lambda backbone: {
+            "state_dict": under("encoder_k.", averaged(backbone))
+            | under("encoder_q.", backbone)
             | {"queue": np.ones((2, 3), "f4")}
         },
         "takes the encoder 'encoder_q.' and not 'encoder_k.'",
     ),
     "MoCo v3": (
-        lambda trunk: {
-            "state_dict": under("module.base_encoder.", trunk)
-            | under("module.momentum_encoder.", averaged(trunk))
+        lambda backbone: {
+            "state_dict": under("module.base_encoder.", backbone)
+            | under("module.momentum_encoder.", averaged(backbone))
             | head("module.predictor.0")
         },
         "takes the encoder 'module.base_encoder.' and not 'module.momentum_encoder.'",
     ),
     "DINO": (
-        lambda trunk: {
-            "student": under("module.backbone.", trunk) | head("module.head.mlp.0"),
-            "teacher": under("backbone.", averaged(trunk)) | head("head.mlp.0"),
+        lambda backbone: {
+            "student": under("module.backbone.", backbone) | head("module.head.mlp.0"),
+            "teacher": under("backbone.", averaged(backbone)) | head("head.mlp.0"),
             "optimizer": {"state": {0: {"step": np.ones(1)}}, "param_groups": []},
             "dino_loss": {"center": np.ones((1, 2), "f4")},
         },
         "left aside: dino_loss, student.module.head, teacher (41 tensors)",
     ),
     "Barlow Twins": (
-        lambda trunk: {"model": under("module.backbone.", trunk) | head("module.projector.0")},
+        lambda backbone: {
+            "model": under("module.backbone.", backbone) | head("module.projector.0")
+        },
         "left aside: module.projector (2 tensors)",
     ),
-    "a trunk with its average inside": (
-        lambda trunk: trunk | under("ema.", averaged(trunk)),
+    "a backbone with its average inside": (
+        lambda backbone: backbone | under("ema.", averaged(backbone)),
         "takes the encoder '' and not 'ema.'",
     ),
     "lightly's BYOL": (
-        lambda trunk: {
-            "state_dict": under("backbone.", numbered(trunk))
-            | under("backbone_momentum.", averaged(numbered(trunk)))
+        lambda backbone: {
+            "state_dict": under("backbone.", numbered(backbone))
+            | under("backbone_momentum.", averaged(numbered(backbone)))
             | head("prediction_head.layers.0")
         },
         "left aside: backbone_momentum, prediction_head (38 tensors)",
     ),
     "a Sequential": (numbered, ""),
     "VISSL": (
-        lambda trunk: {
+        lambda backbone: {
             "classy_state_dict": {
                 "base_model": {
-                    "model": {"trunk": under("_feature_blocks.", trunk), "heads": head("0.clf.0")}
+                    "model": {
+                        "trunk": under("_feature_blocks.", backbone),
+                        "heads": head("0.clf.0"),
+                    }
                 }
             }
         },
         "left aside: classy_state_dict.base_model.model.heads (2 tensors)",
     ),
     "under a name of one's own": (
-        lambda trunk: {"model_state_dict": under("net.", trunk), "step": 3},
+        lambda backbone: {"model_state_dict": under("net.", backbone), "step": 3},
         "",
     ),
 }
@@ -297,18 +305,18 @@ def write(tmp_path):
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_the_trunk_is_found_in_every_layout(layout, state, values, write, capsys):
+def test_the_backbone_is_found_in_every_layout(layout, state, values, write, capsys):
     make, said = LAYOUTS[layout]
-    trunk = backbones.read(write("a.pth", make(state)))
-    assert trunk.values.keys() == values.keys()
+    backbone = backbones.read(write("a.pth", make(state)))
+    assert backbone.values.keys() == values.keys()
     for name, array in values.items():
-        np.testing.assert_array_equal(trunk.values[name], array)
-    assert trunk.prefix is None
+        np.testing.assert_array_equal(backbone.values[name], array)
+    assert backbone.prefix is None
     lines = capsys.readouterr().err.splitlines()
     assert any(said in line for line in lines) if said else not lines
 
 
-def test_the_trunk_is_found_in_files_of_pytorch(state, values, tmp_path, capsys):
+def test_the_backbone_is_found_in_files_of_pytorch(state, values, tmp_path, capsys):
     torch = pytest.importorskip("torch", reason="PyTorch, the reference, is not installed")
 
     def tensors(value):
@@ -322,7 +330,7 @@ def test_the_trunk_is_found_in_files_of_pytorch(state, values, tmp_path, capsys)
         return tmp_path / name
 
     for layout in LAYOUTS:
-        test_the_trunk_is_found_in_every_layout(layout, state, values, write, capsys)
+        test_the_backbone_is_found_in_every_layout(layout, state, values, write, capsys)
 
 
 def test_the_user_chooses_where_no_name_tells(state, values, write, capsys):
@@ -334,11 +342,11 @@ def test_the_user_chooses_where_no_name_tells(state, values, write, capsys):
     ):
         backbones.read(path)
     for prefix in ("view1.encoder", "view1.encoder."):
-        trunk = backbones.read(path, prefix)
-        assert trunk.prefix == "view1.encoder."
-        np.testing.assert_array_equal(trunk.values["bn1/beta"], values["bn1/beta"])
-    trunk = backbones.read(path, "view2.encoder")
-    np.testing.assert_array_equal(trunk.values["bn1/beta"], values["bn1/beta"] + 1)
+        backbone = backbones.read(path, prefix)
+        assert backbone.prefix == "view1.encoder."
+        np.testing.assert_array_equal(backbone.values["bn1/beta"], values["bn1/beta"])
+    backbone = backbones.read(path, "view2.encoder")
+    np.testing.assert_array_equal(backbone.values["bn1/beta"], values["bn1/beta"] + 1)
     assert "takes the encoder 'view2.encoder.' and not 'view1" in capsys.readouterr().err
     for wrong in ("view2", "", "encoder"):
         with pytest.raises(CaptioningError, match=r"one of 'view1\.encoder\.', 'view2.* --prefix$"):
@@ -353,12 +361,12 @@ def test_a_prefix_that_is_taken_anyway_decides_nothing(state, write):
 
 @pytest.mark.parametrize("prefix", ["", "module.", "backbone."])
 @pytest.mark.parametrize(
-    "stranger", ["layer1.0.conv9.weight", "layer1.0.se.fc.weight", "layer3.0.conv1.weight", "cls"]
+    "unexpected", ["layer1.0.conv9.weight", "layer1.0.se.fc.weight", "layer3.0.conv1.weight", "cls"]
 )
-def test_what_is_behind_the_prefix_must_be_the_trunk(prefix, stranger, state, write):
-    tensors = under(prefix, state | {stranger: np.ones(1, "f4")})
+def test_what_is_behind_the_prefix_must_be_the_backbone(prefix, unexpected, state, write):
+    tensors = under(prefix, state | {unexpected: np.ones(1, "f4")})
     path = write("a.pth", tensors | head("other.projector"))
-    unknown = prefix + stranger
+    unknown = prefix + unexpected
     if prefix:
         with pytest.raises(CaptioningError, match=f"found unknown {unknown};"):
             backbones.read(path)
@@ -367,7 +375,7 @@ def test_what_is_behind_the_prefix_must_be_the_trunk(prefix, stranger, state, wr
             backbones.read(path)
 
 
-def test_all_faults_of_a_trunk_are_listed(state, write):
+def test_all_faults_of_a_backbone_are_listed(state, write):
     layers = under("module.encoder_q.", state) | under("module.encoder_k.", averaged(state))
     prefix = "module.encoder_q.layer2.0"
     layers[f"{prefix}.conv4.weight"] = layers.pop(f"{prefix}.conv2.weight")
@@ -387,7 +395,7 @@ def test_a_checkpoint_of_another_network_is_refused(tiny_resnet50, write):
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_a_trunk_that_is_not_finite_is_refused(bad, state, write):
+def test_a_backbone_that_is_not_finite_is_refused(bad, state, write):
     broken = {name: np.array(tensor) for name, tensor in state.items()}
     broken["layer2.0.conv1.weight"].flat[5] = bad
     aside = {"projector.bias": np.full(2, bad, "f4")}  # which is nobody's concern
@@ -402,14 +410,14 @@ def test_a_trunk_that_is_not_finite_is_refused(bad, state, write):
 def test_other_files_of_encoders_that_are_not_finite_are_refused(
     tiny_resnet50, values, tmp_path, monkeypatch
 ):
-    network = toys.tiny_trunk()
+    network = toys.tiny_network().build()
     network.get_layer("bn1").set_weights([np.full(64, np.nan)] * 4)
     network.save_weights(tmp_path / "own.weights.h5")
     with pytest.raises(CaptioningError, match=r"own\.weights\.h5, .* in bn1/gamma;"):
         backbones.read(tmp_path / "own.weights.h5")
 
     names = [f"base_model/{name}" for name in ("conv2d/kernel", "batch_normalization/gamma")]
-    monkeypatch.setattr(residual, "parameter_shapes", lambda name: {"a/kernel": (2,)})
+    monkeypatch.setattr(type(BACKBONES["resnet50"]), "shapes", lambda *_: {"a/kernel": (2,)})
     variables = {names[0]: np.float32([1, np.inf]), "head/kernel": np.float32([np.nan])}
     monkeypatch.setattr(checkpoints, "read", lambda path: ("tensorflow", variables))
     with pytest.raises(CaptioningError, match=f"ckpt, .* in {names[0]};"):
@@ -428,7 +436,7 @@ def test_the_script_takes_the_prefix_and_records_it(
     assert record == loading.load(path, prefix="encoder_k").record
     features = artifacts.load_features(tmp_path)[0]
     (batch,) = images.batches(images.list_files(tiny / "Flicker8k_Dataset")[:2], 224, 2)
-    expected = loading.from_record(record).extract(batch.pixels)
+    expected = loading.from_record(record).extract(batch.pixels)[:, 0]
     np.testing.assert_allclose(np.concatenate(list(features.values())), expected, rtol=1e-5)
 
 
