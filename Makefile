@@ -56,6 +56,7 @@ fuzz: setup  # hypothesis with a hundred times the examples; atheris too, where 
 lint: setup
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
+	$(VENV)/bin/lint-imports --no-logo --no-cache
 
 clean:
 	rm -rf $(VENV) $(DEMO)
