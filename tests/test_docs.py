@@ -1,6 +1,7 @@
 """README.md, docs/ and Pre-trained/README.md: links, commands and paths name things that exist."""
 
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -20,8 +21,6 @@ MAKE = re.compile(r"(?:^|`|FLICKR8K=DIR )make ([a-z][a-z-]*)", re.MULTILINE)
 # A path of the repository in backquotes, of which the folder at least is named.
 PATH = re.compile(r"`((?:captioning|jigsaw|pretraining|benchmarks|tests|docs)/[\w./-]*)`")
 OPTION = re.compile(r"(?<![\w-])--([a-z][a-z0-9-]*)")
-# An example's file is shown in the block behind the line that links to it.
-EXAMPLE = re.compile(r"\]\(examples/(\w+\.py)\)[^\n]*\n\n```python\n(.*?)```", re.DOTALL)
 
 
 def anchors(text: str) -> set[str]:
@@ -105,6 +104,6 @@ def test_options_in_commands_exist(script):
 
 
 def test_examples_are_shown_as_they_are():
-    shown = EXAMPLE.findall(TEXTS["docs/extending.md"])
-    for name, code in shown:
-        assert code == (ROOT / "docs" / "examples" / name).read_text(), name
+    page = TEXTS["docs/extending.md"]
+    shown = runpy.run_path(str(ROOT / "docs" / "show_examples.py"))["shown"]
+    assert shown(page) == page, "run python docs/show_examples.py"
