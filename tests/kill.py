@@ -59,8 +59,13 @@ from tests import toys
 
 # All that a stage needs is imported once; no operation of TensorFlow may precede the forks.
 for module in (
-    *(f"captioning.{name}" for name in ("decoding", "metrics", "recipes", "contact_sheet")),
+    "captioning.objectives.recipes",
+    "captioning.objectives.train",
     "captioning.pretraining.puzzle_batches",
+    "captioning.report.contact_sheet",
+    "captioning.scores.report",
+    "captioning.search.captions",
+    "captioning.search.greedy",
 ):
     importlib.import_module(module)
 packing.SAVE_EVERY = 0  # the journal is written after every picture
