@@ -76,7 +76,7 @@ def test_keras_is_loaded_without_what_no_script_uses():
     if importlib.util.find_spec("jax"):
         pytest.skip("JAX is installed, which needs SciPy")
     program = (
-        "import gc, sys\nfrom captioning import console\nconsole.announce_device()\n"
+        "import gc, sys\nfrom captioning.runtime import console\nconsole.announce_device()\n"
         "print({'keras', 'sklearn', 'scipy', 'matplotlib'} & sys.modules.keys())\n"
         "import keras, matplotlib, scipy, sklearn\n"  # to be had, for all that
         "print(gc.isenabled(), gc.get_freeze_count() > 100_000)"
@@ -94,7 +94,7 @@ def test_our_own_defects_keep_their_traceback(capsys):
 
 def test_interruption_exits_with_130():
     program = (
-        "import os, signal, time\nfrom captioning import console\n"
+        "import os, signal, time\nfrom captioning.runtime import console\n"
         "def main():\n    os.kill(os.getpid(), signal.SIGINT)\n    time.sleep(5)\n"
         "console.run(main)\n"
     )

@@ -57,13 +57,13 @@ def test_an_epoch_does_not_repeat_the_order_of_another(puzzles):
 
 def test_the_reference_s_files_keep_their_names():
     from captioning.pretraining import puzzle_batches, tiles
+    from jigsaw import puzzles as former
     from jigsaw.DataGenerator import DataGenerator
     from jigsaw.hamming_set import maximal_hamming
     from jigsaw.image_preprocessing import image_transform
-    from jigsaw.puzzles import Puzzles as former
 
     assert DataGenerator is puzzle_batches.PuzzleBatches
-    assert former is Puzzles
+    assert former.Puzzles is Puzzles
     assert image_transform.JigsawCreator is tiles.JigsawCreator
     for name in ("choose", "load", "distances", "bounds", "affine_line", "number", "main"):
         assert callable(getattr(maximal_hamming, name))
