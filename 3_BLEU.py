@@ -1,7 +1,7 @@
 """Stage 3: caption a split from its features and score the captions: BLEU, CIDEr, ROUGE-L.
 
 Prints BLEU-1 to BLEU-4 under two protocols that must never be mixed: the reference's, which counts
-`startseq` and `endseq` as words, and the standard one; then CIDEr-D and ROUGE-L, which count
+`startseq` and `endseq` as words, and the cleaned one; then CIDEr-D and ROUGE-L, which count
 neither. Readers who look for `evaluate.py`: this is it.
 
     python 3_BLEU.py

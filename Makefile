@@ -1,9 +1,11 @@
-# make demo: set up, run the whole pipeline on a rendered dataset.   make test: set up, run the tests.
+# make demo: set up, caption two photographs, run the whole pipeline on drawn scenes.
+# make test: set up, run the tests.
 PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
 EXAMPLES ?= 20000
 DEMO := demo_work
+SCENES := 960
 DEMO_ARGS := --dataset $(DEMO)/scenes --workdir $(DEMO)
 
 .PHONY: setup setup-backends demo test test-long bench fuzz lint clean
@@ -20,33 +22,35 @@ setup-backends: setup  # the tests that compare with PyTorch skip without it
 	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements-backends.txt -c constraints.txt
 
 demo: setup
-	rm -rf $(DEMO)
-	$(PY) -m captioning.demo.scenes $(DEMO)/scenes
+	rm -rf $(DEMO) && mkdir $(DEMO)
+	@echo; echo "Two photographs that scikit-learn ships, by the captioner in Pre-trained/"
+	$(PY) 5_test.py $$($(PY) -c "import pathlib, sklearn.datasets as d; print(*sorted((pathlib.Path(d.__file__).parent / 'images').glob('*.jpg')))") --workdir Pre-trained --output $(DEMO)/photographs.png
+	@echo; echo "A captioner trained here, on drawn scenes"
+	$(PY) -m captioning.demo.scenes $(DEMO)/scenes --images $(SCENES)
 	$(PY) 1_data_preprocessor.py $(DEMO_ARGS) --encoder random
-	$(PY) 2_train_IC_model.py $(DEMO_ARGS) --epochs 15 --batch-size 64
+	$(PY) 2_train_IC_model.py $(DEMO_ARGS) --epochs 14 --batch-size 64
 	$(PY) 3_BLEU.py $(DEMO_ARGS) --split test
 	$(PY) 4_tokenizer.py $(DEMO_ARGS)
-	@echo; echo "The same captioner on shuffled features: images and captions mismatched"
-	$(PY) -m captioning.evaluation.baselines shuffled $(DEMO_ARGS)
-	$(PY) 2_train_IC_model.py --dataset $(DEMO)/scenes --workdir $(DEMO)/shuffled --epochs 15 --batch-size 64
-	$(PY) 3_BLEU.py --dataset $(DEMO)/scenes --workdir $(DEMO)/shuffled --split test
-	@echo; echo "Captions of held-out scenes"
+	@echo; echo "Captions of scenes it has not seen"
 	$(PY) 5_test.py $$(head -12 $(DEMO)/scenes/Flickr8k_text/Flickr_8k.testImages.txt | sed 's|^|$(DEMO)/scenes/Flicker8k_Dataset/|') --workdir $(DEMO) --output $(DEMO)/scenes.png
-	@echo; echo "Captions of two photographs that scikit-learn ships, by the captioner in Pre-trained/"
-	$(PY) 5_test.py $$($(PY) -c "import pathlib, sklearn.datasets as d; print(*sorted((pathlib.Path(d.__file__).parent / 'images').glob('*.jpg')))") --workdir Pre-trained --output $(DEMO)/photographs.png
 	$(PY) -m captioning.report.contact_sheet $(DEMO)/scenes.png $(DEMO)/photographs.png --output $(DEMO)/captions.png
+	@echo; echo "The same on shuffled features, where each picture has those of another; 10 epochs will do"
+	$(PY) -m captioning.evaluation.baselines shuffled $(DEMO_ARGS)
+	$(PY) 2_train_IC_model.py --dataset $(DEMO)/scenes --workdir $(DEMO)/shuffled --epochs 10 --batch-size 64
+	$(PY) 3_BLEU.py --dataset $(DEMO)/scenes --workdir $(DEMO)/shuffled --split test
 	@echo; echo "With the right features ($(DEMO)) and with those of other pictures (shuffled):"
 	@$(PY) -m captioning.evaluation.results $(DEMO) $(DEMO)/shuffled --split test
+	@echo; echo "The captions are drawn in $(DEMO)/captions.png"
 
 # A process for each core, each with one thread; the tests of a file stay together and share what
 # they made, and files begin in their own order, since xdist would leave the longest to the end.
 test: setup
-	TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1 $(PY) -m pytest -n auto --dist loadfile --no-loadscope-reorder
+	TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1 OMP_NUM_THREADS=1 $(PY) -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 test-long: setup  # every moment at which a stage can be stopped, many of the jigsaw scripts
 	$(PY) -m pytest -m long
 
-bench: setup  # every speed of the README beside the plain way, in one run each
+bench: setup  # every speed of docs/speed.md beside the plain way, in one run each
 	$(PY) -m benchmarks
 
 fuzz: setup  # hypothesis with a hundred times the examples; atheris too, where it is installed
@@ -56,6 +60,7 @@ fuzz: setup  # hypothesis with a hundred times the examples; atheris too, where 
 lint: setup
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
+	$(VENV)/bin/lint-imports --no-logo --no-cache
 
 clean:
 	rm -rf $(VENV) $(DEMO)

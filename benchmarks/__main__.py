@@ -1,4 +1,4 @@
-"""The README's table of speed, measured here: make bench, or python -m benchmarks.
+"""The tables of docs/speed.md, measured here: make bench, or python -m benchmarks.
 
 Runs one program after the other, each of which measures ours and the plain way in one run. With
 FLICKR8K=DIR the features are those of its pictures, else of made-up ones. What takes an hour

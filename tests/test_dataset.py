@@ -5,6 +5,8 @@ import unicodedata
 import pytest
 
 from captioning.data import dataset
+from captioning.data.layouts.layout import Layout, gather
+from captioning.data.layouts.registry import LAYOUTS
 from captioning.data.splits import SPLITS, find_splits, split_file_name
 from captioning.runtime.errors import CaptioningError
 
@@ -103,3 +105,44 @@ def test_captions_pictures_and_lists_mean_the_same_picture(tmp_path):
     assert set(map(source.image_ids, source.pictures)) == set(ids)
     splits = find_splits(source, tmp_path, known=source.captions)
     assert [key for split in SPLITS for key in splits.ids[split]] == ids
+
+
+class TextBesidePictures(Layout):
+    """One .txt for each picture, in several folders: neither a table nor one folder of images."""
+
+    @property
+    def image_folder(self):
+        return self.caption_file
+
+    def pictures(self):
+        return sorted(self.folder.glob("*/*.jpg"))
+
+    @property
+    def caption_file(self):
+        return self.folder if next(self.folder.glob("*/*.txt"), None) else None
+
+    def captions(self, pictures):
+        texts = [(path, path.with_suffix(".txt")) for path in pictures]
+        rows = [(str(text), path.name, text.read_text()) for path, text in texts if text.exists()]
+        return gather(self.folder, rows, pictures)
+
+
+def test_captions_may_lie_beside_pictures_in_several_folders(tmp_path):
+    LAYOUTS.add("beside", TextBesidePictures, "a .txt beside each picture")
+    try:
+        for name in ("one/a", "two/b", "two/c"):
+            (tmp_path / name).parent.mkdir(exist_ok=True)
+            (tmp_path / f"{name}.jpg").touch()
+            (tmp_path / f"{name}.txt").write_text(f"A picture {name}")
+        (tmp_path / "two" / "c.txt").write_text("")
+        source = dataset.Dataset(tmp_path)
+        assert [path.stem for path in source.list_pictures()] == ["a", "b", "c"]
+        assert source.captions == {"a": ["A picture one/a"], "b": ["A picture two/b"]}
+        assert source.parsed.complaints == [
+            f"{tmp_path}, {tmp_path / 'two' / 'c.txt'}: expected an image name and a caption; "
+            "ignored"
+        ]
+    finally:
+        LAYOUTS.remove("beside")
+    with pytest.raises(CaptioningError, match="folder of images"):
+        dataset.Dataset(tmp_path).list_pictures()

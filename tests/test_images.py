@@ -144,7 +144,7 @@ def test_heic_without_a_plug_in_says_so(tmp_path, brand):
 def test_a_file_that_may_not_be_read(picture, tmp_path, unprivileged):
     path = saved(picture, tmp_path / "secret.png")
     path.chmod(0)
-    program = "import sys; from captioning import images; images.load_rgb(sys.argv[1])"
+    program = "import sys; from captioning.data import images; images.load_rgb(sys.argv[1])"
     done = subprocess.run(
         [*unprivileged, sys.executable, "-c", program, path], capture_output=True, text=True
     )

@@ -1,15 +1,20 @@
-"""The two recipes teach the same network the same thing."""
+"""The two recipes train the same network to the same end."""
 
+import csv
 import dataclasses
+import json
 import shutil
+from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from conftest import every_epoch_written
 
 from captioning.data import text
 from captioning.data.captions import (
+    MAX_LENGTH,
     Sequences,
     encode,
     fit_tokenizer,
@@ -17,11 +22,12 @@ from captioning.data.captions import (
     stack_features,
 )
 from captioning.data.tokenizer import Tokenizer
-from captioning.decoders import captioner
 from captioning.decoders.captioner import load
-from captioning.objectives import batches as batches_of
-from captioning.objectives import cross_entropy, recipes
+from captioning.objectives import recipes
+from captioning.objectives.batches import Prefixes, WholeCaptions
+from captioning.objectives.cross_entropy import cross_entropy
 from captioning.objectives.data import CaptionData
+from captioning.objectives.train import Training
 from captioning.pipeline import checkpoints
 from captioning.runtime import training
 from captioning.runtime.errors import CaptioningError
@@ -45,7 +51,7 @@ def data() -> CaptionData:
     random = np.random.default_rng(1)
     features = {key: random.normal(size=(1, 6)).astype("float32") for key in descriptions}
     tokenizer = fit_tokenizer(descriptions, ids["train"])
-    return recipes.CaptionData.prepare(ids, descriptions, features, tokenizer)
+    return CaptionData.prepare(ids, descriptions, features, tokenizer)
 
 
 def pairs(batches) -> list[tuple]:
@@ -78,7 +84,7 @@ def reference_pairs(ids, descriptions, features, tokenizer, max_length) -> list[
 def test_captions_too_long_for_a_captioner_are_refused_before_training():
     """1,000 words with startseq and endseq are what `captioner.load` takes."""
     descriptions = {"short": ["dog"], "image7": ["dog " * 998]}
-    assert longest_caption(descriptions, descriptions, captioner.MAX_LENGTH) == 1000
+    assert longest_caption(descriptions, descriptions) == MAX_LENGTH == 1000
     descriptions["image7"].append("dog " * 999)
     with pytest.raises(CaptioningError, match=r"at most 1,000 .* 1,001 for the image image7;"):
         CaptionData.prepare(
@@ -89,7 +95,7 @@ def test_captions_too_long_for_a_captioner_are_refused_before_training():
 def test_a_record_that_could_not_be_read_is_refused_before_training(data, tmp_path):
     record = {"encoder": {"name": 3}}
     with pytest.raises(CaptioningError, match="damaged record"):
-        recipes.train(data, settings(), record, tmp_path)
+        train(data, {}, record, tmp_path)
     assert not list(tmp_path.iterdir())
 
 
@@ -107,9 +113,9 @@ def test_every_pair_of_the_reference_once_an_epoch(recipe):
     expected = reference_pairs(ids, descriptions, features, tokenizer, max_length)
     assert sequences.target_count == len(expected)
     if recipe == "fast":
-        batches = batches_of.WholeCaptions(matrix, sequences, batch_size=5, seed=0)
+        batches = WholeCaptions(matrix, sequences, batch_size=5, seed=0)
     else:
-        batches = batches_of.Prefixes(matrix, sequences, max_length, batch_size=5, seed=0)
+        batches = Prefixes(matrix, sequences, max_length, batch_size=5, seed=0)
     assert pairs(batches) == expected
     first = [batches[i][1].tolist() for i in range(len(batches))]
     batches.on_epoch_end()
@@ -118,7 +124,7 @@ def test_every_pair_of_the_reference_once_an_epoch(recipe):
 
 
 def test_batches_hold_little_padding(data):
-    batches = batches_of.WholeCaptions(data.train_features, data.train, batch_size=8, seed=0)
+    batches = WholeCaptions(data.train_features, data.train, batch_size=8, seed=0)
     padding = sum((batches[i][1] == 0).sum() for i in range(len(batches)))
     assert padding / data.train.target_count < 0.25  # 14 images; 1 % on Flickr8k
 
@@ -129,7 +135,7 @@ def test_keras_never_sees_one_length_in_the_first_two_batches(seed):
     lengths = np.repeat([3, 4, 5], 20)
     ones = (np.arange(6) < lengths[:, None]).astype("int32")
     sequences = Sequences(ones, ones, np.zeros(60, "int32"))
-    batches = recipes.WholeCaptions(np.zeros((1, 2), "float32"), sequences, 5, seed)
+    batches = WholeCaptions(np.zeros((1, 2), "float32"), sequences, 5, seed)
     for _ in range(3):
         found = [batches[i][1].shape[1] for i in range(len(batches))]
         assert found[0] != found[1]
@@ -143,24 +149,21 @@ def test_fewer_captions_come_in_smaller_batches(data):
         sequences = Sequences(blank, blank, np.zeros(captions, "int32"))
         return dataclasses.replace(data, train=sequences)
 
-    sizes = [
-        recipes.default_batch_size("fast", many(n)) for n in (50, 7_500, 15_000, 30_000, 10**6)
-    ]
+    sizes = [recipes.Fast().batch_size(many(n)) for n in (50, 7_500, 15_000, 30_000, 10**6)]
     assert sizes == [16, 16, 32, 64, 64]
-    assert recipes.default_batch_size("reference", many(30_000)) == 32
+    assert recipes.Reference().batch_size(many(30_000)) == 32
 
 
 def test_same_weights_same_loss(data):
     """Dropout off, both recipes and a plain evaluation of every prefix agree."""
     losses, weights = [], None
     for recipe in ("fast", "reference"):
-        settings = {"recipe": recipe, "precision": "float32", "plateau": None}
         keras.utils.set_random_seed(0)
-        model = recipes.compile_(data, settings, steps=1)
+        plan = Training.plan(data, recipe, batch_size=4)
+        model = plan.model(steps=1)
         weights = weights or model.network.get_weights()
         model.network.set_weights(weights)
-        for part in (0, 1):
-            losses.append(model.evaluate(data.batches(recipe, 4, 0)[part], verbose=0))
+        losses += [model.evaluate(part, verbose=0) for part in plan.batches(data)]
     np.testing.assert_allclose(losses[:2], losses[2:], rtol=1e-5)
 
 
@@ -175,7 +178,7 @@ def test_cross_entropy_and_its_gradient_are_keras_own(dtype):
         return keras.ops.sparse_categorical_crossentropy(targets, logits, from_logits=True)
 
     found = []
-    for function in (cross_entropy.cross_entropy, keras_own):
+    for function in (cross_entropy, keras_own):
         with tf.GradientTape() as tape:
             tape.watch(logits)
             losses = function(logits, targets)
@@ -186,51 +189,85 @@ def test_cross_entropy_and_its_gradient_are_keras_own(dtype):
         np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
 
 
-def settings(**changes) -> dict:
-    base = {"recipe": "fast", "epochs": 4, "batch_size": 8, "precision": "float32", "seed": 3}
-    return base | {"plateau": None, "patience": None} | changes
+def train(data, how, record, folder, resume=False) -> list[dict]:
+    """A training of 4 epochs, unless `how` says otherwise, and its history."""
+    plan = Training.plan(data, **{"epochs": 4, "batch_size": 8, "seed": 3} | how)
+    return plan.run(data, record, folder, checkpoints.captioner_name, resume)
 
 
-@pytest.mark.parametrize("recipe", ["fast", "reference"])
-def test_the_saved_network_gives_the_reported_loss(data, tmp_path, recipe):
-    recipes.train(data, settings(recipe=recipe, epochs=2), {"a": 1}, tmp_path)
-    best = checkpoints.find_captioner(tmp_path)
+RUNS = {
+    "fast": {"epochs": 3},
+    "reference": {"recipe": "reference", "plateau": 1, "patience": 2},
+}
+
+
+@pytest.fixture(scope="module", params=RUNS)
+def run(request, data, tmp_path_factory) -> tuple[dict, Path]:
+    """How a run was made, and its folder; beside it, parts/, as a kill after epoch 2 leaves it."""
+    how, folder = RUNS[request.param], tmp_path_factory.mktemp(request.param)
+
+    def leave_behind(path, history):
+        """Its state is not written yet."""
+        if len(history) == 2:
+            shutil.copytree(path.parent, folder / "parts")
+        return real(path, history)
+
+    real = training.write_history
+    with pytest.MonkeyPatch.context() as patch:
+        every_epoch_written(patch)
+        patch.setattr(training, "write_history", leave_behind)
+        train(data, how, {"a": 1}, folder / "whole")
+    return how, folder / "whole"
+
+
+def losses_of(folder: Path) -> list[float]:
+    with open(folder / training.HISTORY, newline="") as file:
+        return [float(row["val_loss"]) for row in csv.DictReader(file)]
+
+
+def test_the_saved_network_gives_the_reported_loss(data, run):
+    best = checkpoints.find_captioner(run[1])
     saved = load(best)
     assert saved.record == {"a": 1}
-    batches = batches_of.Prefixes(data.dev_features, data.dev, data.max_length, 1000)
+    batches = Prefixes(data.dev_features, data.dev, data.max_length, 1000)
     (features, prefixes), targets = batches[0]
     probabilities = np.asarray(saved.network((features, prefixes)))
     loss = -np.log(probabilities[np.arange(len(targets)), targets]).mean()
     assert f"val_loss{loss:.3f}" in best.name
 
 
-@pytest.mark.usefixtures("every_epoch_written")
-@pytest.mark.parametrize(
-    "changes", [{}, {"plateau": 1, "patience": 2, "epochs": 6}, {"recipe": "reference"}]
-)
-def test_interrupted_and_uninterrupted_end_with_equal_weights(data, tmp_path, changes, monkeypatch):
-    def leave_behind(path, history):
-        """What there is after epoch 2, its state not written, is what a kill would leave."""
-        if len(history) == 2 and path.parent.name == "whole":
-            shutil.copytree(path.parent, tmp_path / "parts")
-        return real(path, history)
-
-    real = training.write_history
-    monkeypatch.setattr(training, "write_history", leave_behind)
-    whole = recipes.train(data, settings(**changes), {}, tmp_path / "whole")
-    parts = recipes.train(data, settings(**changes), {}, tmp_path / "parts", resume=True)
-    assert [row["val_loss"] for row in parts] == [row["val_loss"] for row in whole]
-    states = [tmp_path / run / training.STATE for run in ("whole", "parts")]
-    with np.load(states[0]) as expected, np.load(states[1]) as resumed:
+def test_interrupted_and_uninterrupted_end_with_equal_weights(data, run, monkeypatch, tmp_path):
+    how, whole = run
+    parts = shutil.copytree(whole.with_name("parts"), tmp_path / "parts")
+    every_epoch_written(monkeypatch)
+    train(data, how, {"a": 1}, parts, resume=True)
+    assert losses_of(parts) == losses_of(whole)
+    with np.load(whole / training.STATE) as expected, np.load(parts / training.STATE) as resumed:
         for name in expected.files:
             if name != "meta":  # holds times
                 np.testing.assert_array_equal(resumed[name], expected[name], err_msg=name)
 
 
-def test_bfloat16_trains_to_a_like_loss(data, tmp_path):
-    losses = []
-    for precision in ("float32", "bfloat16"):
-        model = recipes.compile_(data, settings(precision=precision), steps=100)
-        history = model.fit(data.batches("fast", 8, 0)[0], epochs=3, shuffle=False, verbose=0)
-        losses.append(history.history["loss"][-1])
-    assert losses[1] == pytest.approx(losses[0], rel=0.1)
+def test_a_run_is_made_longer_where_its_learning_rate_is_constant(data, run, tmp_path):
+    """A run begun with fewer epochs ends like one that was begun with all of them."""
+    how, whole = run
+    parts = shutil.copytree(whole.with_name("parts"), tmp_path / "parts")
+    state = dict(np.load(parts / training.STATE))
+    meta = json.loads(str(state["meta"]))
+    meta["settings"]["epochs"] = how.get("epochs", 4) - 1  # as it was begun
+    np.savez(parts / training.STATE, **state | {"meta": np.array(json.dumps(meta))})
+    if "recipe" not in how:
+        with pytest.raises(CaptioningError, match="its learning rate has fallen to zero"):
+            train(data, how, {"a": 1}, parts, resume=True)
+        return
+    train(data, how, {"a": 1}, parts, resume=True)
+    assert losses_of(parts) == losses_of(whole)
+
+
+@pytest.mark.parametrize("run", ["fast"], indirect=True)
+def test_bfloat16_trains_to_a_like_loss(data, run, tmp_path):
+    how, exact = run
+    rounded = train(data, how | {"precision": "bfloat16"}, {}, tmp_path)
+    expected = losses_of(exact)
+    assert [row["val_loss"] for row in rounded] == pytest.approx(expected, rel=0.1)
+    assert [row["val_loss"] for row in rounded] != expected

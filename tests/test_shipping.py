@@ -8,24 +8,33 @@ import pytest
 import sklearn.datasets
 from conftest import tiny_dataset
 
-from captioning.encoders import backbones
-from captioning.pipeline import artifacts, checkpoints, shipping
+from captioning.data import dataset
+from captioning.encoders import backbones, loading
+from captioning.pipeline import (
+    artifacts,
+    checkpoints,
+    describe,
+    extract,
+    shipping,
+    tokenizer,
+    train,
+)
 from captioning.runtime import files
 from captioning.runtime.errors import CaptioningError
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory, script):
+def trained(tmp_path_factory):
     """A work folder whose captioner was trained on the features of an encoder in a file."""
     workdir = tmp_path_factory.mktemp("trained")
     tiny = tiny_dataset(workdir / "tiny")
     backbones.save(workdir / "made/encoder.weights.h5", backbones.untrained("resnet18", 48), {})
-    how = ("--dataset", tiny, "--workdir", workdir)
-    encoder = ("--encoder", "made/encoder.weights.h5", "--crops", 10)
-    script("1_data_preprocessor.py", *how, *encoder, cwd=workdir)
+    encoder = loading.load(workdir / "made/encoder.weights.h5", crops=10)
+    extract.extract(encoder, tiny / "Flicker8k_Dataset", workdir, batch_size=24)
+    describe.describe(dataset.Dataset(tiny), workdir)
+    train.train(tiny, workdir, epochs=1, batch_size=16)
+    tokenizer.make_tokenizer(tiny, workdir)
     assert json.loads((workdir / "features.json").read_text())["encoder"]["crops"] == 10
-    script("2_train_IC_model.py", *how, "--epochs", 1, cwd=workdir)
-    script("4_tokenizer.py", *how, cwd=workdir)
     return workdir
 
 

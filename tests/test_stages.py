@@ -99,7 +99,7 @@ def test_a_captioner_is_scored_by_the_word_ids_it_was_trained_with(folder, capsy
 
 def train(folder, **options):
     how = {"recipe": "fast", "epochs": 1, "batch_size": None, "precision": "float32"}
-    training.train(folder, folder, 0, **how, resume=True, **options)
+    training.train(folder, folder, **how, resume=True, **options)
 
 
 @pytest.mark.parametrize("split", ["dev", "test"])

@@ -392,7 +392,7 @@ def test_two_runs_do_not_mix(folder, whole, tmp_path, script):
     assert not list(tmp_path.iterdir())
 
 
-def test_another_setting_starts_anew(folder, whole, tmp_path, monkeypatch, capsys):
+def test_another_setting_starts_from_scratch(folder, whole, tmp_path, monkeypatch, capsys):
     output = tmp_path / "all.hdf5"
 
     def interrupt(*arguments):
@@ -403,11 +403,11 @@ def test_another_setting_starts_anew(folder, whole, tmp_path, monkeypatch, capsy
         pack(folder, output, seed=5)
     assert (tmp_path / "all.hdf5.partial").exists()
     pack(folder, output)
-    assert "starting anew" in capsys.readouterr().err
+    assert "starting again" in capsys.readouterr().err
     assert output.read_bytes() == whole
 
 
-def test_a_changed_picture_starts_anew(folder, tmp_path, capsys):
+def test_a_changed_picture_starts_from_scratch(folder, tmp_path, capsys):
     copy = tmp_path / "copy"
     copy.mkdir()
     for path in folder.glob("*.png"):

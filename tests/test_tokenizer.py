@@ -136,7 +136,7 @@ def test_num_words_is_the_vocabulary_of_the_captioner(limited):
         == 4
     )
     limited.check_fits(5)
-    limited.check_fits(8)  # the softmax of others has a place for every word, taught or not
+    limited.check_fits(8)  # the softmax of others has a place for every word, trained or not
     for size in (4, 6, 7, 9):
         with pytest.raises(CaptioningError, match=rf"\({size} ids\) .* \(5 ids\)"):
             limited.check_fits(size)

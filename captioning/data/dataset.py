@@ -55,11 +55,16 @@ class Dataset:
             "--dataset"
         )
 
+    def list_pictures(self) -> list[Path]:
+        """The files of the pictures; `CaptioningError` if there is no folder of them."""
+        _ = self.image_folder
+        return self.layout.pictures()
+
     @functools.cached_property
     def pictures(self) -> list[Path]:
-        """The files of the pictures; none where there is no folder of them yet."""
+        """The same, but none where there is no folder of them yet."""
         with contextlib.suppress(CaptioningError):
-            return self.layout.pictures()
+            return self.list_pictures()
         return []
 
     @functools.cached_property

@@ -295,6 +295,6 @@ def _open(path: str) -> h5py.File:
         ) from None
     except OSError as error:
         raise CaptioningError(
-            f"{path} is not a whole HDF5 file ({printable(str(error))}); make it anew with "
+            f"{path} is not a whole HDF5 file ({printable(str(error))}); make it again with "
             "jigsaw/to_hdf5.py"
         ) from None

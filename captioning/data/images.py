@@ -1,14 +1,17 @@
 """Pictures on disk → arrays: decode anything Pillow opens, resize, batch while the network runs."""
 
 import collections
+import contextlib
 import dataclasses
 import functools
+import itertools
 import os
 import stat
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -179,32 +182,41 @@ def batches(
 ) -> Iterator[Batch]:
     """Yield `paths` decoded in order, `batch_size` at a time.
 
-    Threads decode the batches ahead while the caller computes on the last one (Pillow releases
-    the interpreter lock), and at most three batches are held in memory.
+    Threads decode ahead while the caller computes on the last batch; at most three batches are
+    held in memory.
 
     Raises:
         CaptioningError: with `strict`, at the first file that cannot be read.
     """
     workers = workers or min(8, os.cpu_count() or 1)
-    groups = [paths[i : i + batch_size] for i in range(0, len(paths), batch_size)]
-    with ThreadPoolExecutor(workers) as pool:
-        try:
-            for group, results in _ahead(pool, groups, size):
-                batch = _collect(group, (future.result() for future in results), size)
-                if strict and batch.unreadable:
-                    raise refusal(*next(iter(batch.unreadable.items())))
-                yield batch
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+    load = functools.partial(_try_load, size=size)
+    results = ahead(load, paths, workers, 2 * batch_size)
+    with contextlib.closing(results):
+        while group := list(itertools.islice(results, batch_size)):
+            batch = _collect(group, size)
+            if strict and batch.unreadable:
+                raise refusal(*next(iter(batch.unreadable.items())))
+            yield batch
 
 
-def _ahead(pool: ThreadPoolExecutor, groups: list, size: int, ahead: int = 2) -> Iterator[tuple]:
-    pending = collections.deque()
-    for group in groups:
-        pending.append((group, [pool.submit(_try_load, path, size) for path in group]))
-        if len(pending) > ahead:
-            yield pending.popleft()
-    yield from pending
+def ahead(
+    function: Callable[[Any], Any], items: Iterable, workers: int, count: int
+) -> Iterator[tuple[Any, Any]]:
+    """Each item with what a function makes of it, in order, computed by threads `count` ahead.
+
+    Pillow releases the interpreter lock, so that threads decode in parallel.
+    """
+    pool, pending = ThreadPoolExecutor(workers), collections.deque()
+    try:
+        for item in items:
+            pending.append((item, pool.submit(function, item)))
+            if len(pending) > count:
+                item, future = pending.popleft()
+                yield item, future.result()
+        for item, future in pending:
+            yield item, future.result()
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _try_load(path: Path, size: int) -> np.ndarray | str:
@@ -214,9 +226,9 @@ def _try_load(path: Path, size: int) -> np.ndarray | str:
         return str(error)
 
 
-def _collect(group: Sequence[Path], results: Iterable, size: int) -> Batch:
+def _collect(group: Iterable[tuple[Path, np.ndarray | str]], size: int) -> Batch:
     readable, arrays, unreadable = [], [], {}
-    for path, result in zip(group, results, strict=True):
+    for path, result in group:
         if isinstance(result, str):
             unreadable[path] = result
         else:

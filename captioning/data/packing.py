@@ -1,15 +1,13 @@
 """A folder of pictures → one HDF5 file of square ones, in constant memory, whatever interrupts."""
 
-import collections
 import dataclasses
+import functools
 import hashlib
 import json
 import os
 import random
 import shutil
 import time
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import h5py
@@ -128,7 +126,7 @@ def load_square(path: str | os.PathLike, size: int, place: float) -> np.ndarray:
     Raises:
         UnreadableImage: see `images.load_rgb`.
     """
-    # From twice the size, the result is less than one gray level off on average, and much sooner.
+    # From twice the size, the result is less than one gray level off on average, and much faster.
     image = images.load_rgb(path, at_least=2 * size)
     side = min(image.size)
     left, top = (round(place * (length - side)) for length in image.size)
@@ -147,8 +145,8 @@ def pack(
     """Write the pictures of `splits` (see `assign`) to the HDF5 file `output`.
 
     Interrupted at any moment and started again, it goes on where it stopped and ends with the
-    same bytes. With another setting, or when a picture has changed, it starts anew. The caller
-    keeps other runs out with `files.locked`.
+    same bytes. With another setting, or when a picture has changed, it starts from scratch. The
+    caller keeps other runs out with `files.locked`.
 
     Raises:
         CaptioningError: if no file can be used, the disk is too full, or, with `strict`, at the
@@ -170,7 +168,8 @@ def pack(
         _check_space(output, len(left) * settings.size**2 * 3)
         packed = -work.writer.total
         with console.Progress(len(left), "packing") as progress:
-            for split, name, result in _decode_ahead(folder, left, settings, workers):
+            load = functools.partial(_try_load, folder, settings)
+            for (split, name), result in images.ahead(load, left, workers, 4 * workers):
                 if strict and isinstance(result, str):
                     raise CaptioningError(f"{folder / name}: {result}; --strict stops here")
                 work.add(split, name, result)
@@ -238,7 +237,7 @@ class _Work:
             if state["fingerprint"] == self.fingerprint:
                 console.note(f"going on with {self.partial} behind its first {state['done']} files")
                 return state
-            console.note(f"{self.partial} is from other pictures or settings: starting anew")
+            console.note(f"{self.partial} is from other pictures or settings: starting again")
         self.journal.unlink(missing_ok=True)  # before the rows that it counts go
         return {"done": 0, "skipped": {}, "rows": None}
 
@@ -297,25 +296,9 @@ class _Work:
         self.writer.close()
 
 
-def _decode_ahead(
-    folder: Path, todo: list[tuple[str, str]], settings: Settings, workers: int
-) -> Iterator[tuple[str, str, np.ndarray | str]]:
-    """Yield (split, name, pixels or the reason for none) in order, decoded by threads."""
-    waiting = collections.deque()
-    pool = ThreadPoolExecutor(workers)  # Pillow lets go of the interpreter lock
-    try:
-        for split, name in todo:
-            waiting.append((split, name, pool.submit(_try_load, folder, name, settings)))
-            if len(waiting) > 4 * workers:
-                split, name, future = waiting.popleft()
-                yield split, name, future.result()
-        for split, name, future in waiting:
-            yield split, name, future.result()
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _try_load(folder: Path, name: str, settings: Settings) -> np.ndarray | str:
+def _try_load(folder: Path, settings: Settings, entry: tuple[str, str]) -> np.ndarray | str:
+    """Pixels of an entry (split, name), or the reason for none."""
+    _, name = entry
     # Seeded by name, so that neither order nor workers nor interruptions change the crop.
     place = random.Random(os.fsencode(f"{settings.seed} {name}")).random()
     path = folder / name

@@ -48,7 +48,7 @@ class Splits:
             if shared:
                 sentences.append(
                     f"{len(shared)} images are in both {first} and {second} "
-                    f"(such as {min(shared)}): scores on {second} will flatter"
+                    f"(such as {min(shared)}): scores on {second} will be too high"
                 )
         return sentences
 

@@ -58,7 +58,7 @@ class Tokenizer:
         if not isinstance(state.get("num_words"), int | None):
             raise CaptioningError(
                 f"expected a tokenizer whose num_words is a whole number or None, found "
-                f"{printable(repr(state['num_words']))}; fit it anew"
+                f"{printable(repr(state['num_words']))}; fit it again"
             )
         tokenizer = cls()
         known = {key: value for key, value in state.items() if key in vars(tokenizer)}
@@ -125,8 +125,8 @@ class Tokenizer:
     def check_fits(self, vocabulary_size: int, vocabulary_hash: str | None = None) -> None:
         """Raise `CaptioningError` unless a captioner of that vocabulary can use this tokenizer.
 
-        With `num_words` its softmax may have as many ids, or all of the `word_index`: it has never
-        been taught those from `num_words` on, and does not say them.
+        With `num_words` its softmax may have as many ids, or all of the `word_index`: it was never
+        trained on those from `num_words` on, and does not say them.
         """
         for word in (START, END):
             if word not in self.word_index:

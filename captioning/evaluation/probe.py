@@ -4,7 +4,7 @@
     python -m captioning.evaluation.probe --dataset flickr8k random/features.pkl simclr/features.pkl
 
 Beside features.pkl files two names make features here and now: `pixels` (the picture at 32×32) and
-`colours` (a histogram). Everything is learned from the train split and measured on dev:
+`colours` (a histogram). Everything is trained on the train split and measured on dev:
 
 - each dev image takes the captions of the train image nearest to it (cosine): BLEU-4 of the
   cleaned protocol, CIDEr, and the share of the content words in its own captions that it gets;
@@ -41,7 +41,7 @@ def columns() -> dict[str, str]:
 
 def _pictures(source: dataset.Dataset, ids: Set[str]) -> dict[str, np.ndarray]:
     """Image id → uint8 (64, 64, 3), of the images in `ids` that can be read."""
-    groups = source.image_ids.group(images.list_files(source.image_folder))
+    groups = source.image_ids.group(source.list_pictures())
     paths = [paths[0] for key, paths in groups.items() if key in ids]
     pictures = {}
     with console.Progress(len(paths), "pictures") as progress:

@@ -53,7 +53,7 @@ class Layout:
 
     @property
     def image_folder(self) -> Path | None:
-        """The folder of pictures; None if there is none."""
+        """The folder of pictures, or the one that holds all folders of them; None without."""
         return first_existing(self.folder / name for name in IMAGE_FOLDERS)
 
     def pictures(self) -> list[Path]:
