@@ -54,8 +54,8 @@ def make_parser() -> argparse.ArgumentParser:
         "--dataset",
         type=Path,
         metavar="DIR",
-        help="folder of the captioned dataset that the pictures are of: image-text learns from "
-        "its train captions, simclr probes its features with them",
+        help="folder of the captioned dataset that the pictures are of: methods that read captions "
+        "learn from those of train, and the features of all methods are probed with them",
     )
     parser.add_argument(
         "--backbone",

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 
+import keras
 import numpy as np
 import pytest
 from PIL import Image
@@ -109,6 +110,36 @@ def train(pictures, folder, resume=False) -> run.Run:
     prepared = run.prepare(run.start(None, "toy", 48, 0), pictures, None, None, SETTINGS)
     run.train(prepared, SETTINGS, folder, resume)
     return prepared
+
+
+class Averaged(Rotation):
+    """Keeps a momentum encoder: the average of the backbone over the steps."""
+
+    def __init__(self, backbone, *arguments):
+        super().__init__(backbone, *arguments)
+        self.average = keras.models.clone_model(backbone)
+        self.average.trainable = False
+        self.average.set_weights(backbone.get_weights())
+
+    @property
+    def kept(self):
+        return self.average
+
+    def after_step(self, step, steps):
+        pairs = zip(self.average.variables, self.backbone.variables, strict=True)
+        for average, variable in pairs:
+            average.assign(0.9 * average + 0.1 * variable)
+
+
+def test_a_momentum_encoder_can_be_what_is_kept(tmp_path, pictures, monkeypatch):
+    monkeypatch.setitem(METHODS._entries, "rotation", (Averaged, "averaged"))
+    prepared = train(pictures, tmp_path)
+    kept = backbones.read(tmp_path / run.ENCODER).values["conv/bias"]
+    np.testing.assert_array_equal(kept, prepared.model.average.get_layer("conv").bias)
+    assert (
+        kept != keras.ops.convert_to_numpy(prepared.model.backbone.get_layer("conv").bias)
+    ).any()
+    assert kept.any()  # it began at 0
 
 
 def test_a_method_without_a_hook_costs_nothing():

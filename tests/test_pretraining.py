@@ -239,7 +239,7 @@ def test_the_script_takes_settings_of_the_method_and_the_former_names(file, tmp_
     listed = run("--method", "image-text", "--set", "help").stdout
     assert "words=1000 " in listed
     told = run("--set", "temprature=1", check=1)
-    assert "of warm_up, jitter, blur, temperature" in told.stderr
+    assert "settings warm_up, jitter, blur, temperature" in told.stderr
     assert "found 'temprature'" in told.stderr
     told = run("--contrastive-weight", "0.5", "--temperature", "0.3", "--set", "projection=16",
                "--backbone", "small", name="contrastive/main.py")  # fmt: skip

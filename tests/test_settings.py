@@ -54,7 +54,7 @@ def test_the_last_of_two_counts_and_defaults_give_way():
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("unit=4", r"of units, dropout, .*title, found 'unit'"),
+        ("unit=4", r"one of the settings units, dropout, .*title, found 'unit'"),
         ("units", r"as name=value, found 'units'; known names: units, dropout"),
         ("units=many", "expected a whole number, at least 1 for units, found 'many'"),
         ("units=2.5", "whole number"),

@@ -235,7 +235,7 @@ def _zip_archive(file: BinaryIO, path: str | os.PathLike) -> tuple[Any, Callable
             )
         if entry.compress_type != zipfile.ZIP_STORED:
             raise CaptioningError(
-                f"{path} is a compressed archive, which torch.save never writes; fetch it anew, or "
+                f"{path} is a compressed archive, which torch.save never writes; get it again, or "
                 "unpack it if the checkpoint lies inside"
             )
     if sum(entry.file_size for entry in entries) > os.path.getsize(path):

@@ -48,8 +48,8 @@ class Pairs:
         rows = [row for row, key in enumerate(names) if key in known]
         if outside := len(set(names) - set(ids["train"])):
             console.note(
-                f"{outside} pictures of {pictures.path} are not of the train split: simclr "
-                "learns from them as well, image-text leaves them out"
+                f"{outside} pictures of {pictures.path} are not of the train split: only "
+                "methods without captions learn from them"
             )
         wanted = set(ids["dev"]) & captions.keys()
         groups = source.image_ids.group(images.list_files(source.image_folder))

@@ -69,8 +69,8 @@ def parse(kind: type[T], assignments: Iterable[str] = (), /, **defaults: Any) ->
             )
         if name not in fields:
             raise CaptioningError(
-                f"expected a setting of {_listed(fields)}, found {printable(name)!r}; correct the "
-                "name"
+                f"expected one of the settings {_listed(fields)}, found {printable(name)!r}; "
+                "correct the name"
             )
         values[name] = _value(fields[name], hints[name], text.strip())
     return kind(**values)
