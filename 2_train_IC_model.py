@@ -1,6 +1,6 @@
 """Stage 2: train the merge LSTM captioner on features.pkl and descriptions.txt.
 
-A checkpoint is written whenever the loss on the dev split improves. The recipe `fast` teaches
+A checkpoint is written whenever the loss on the dev split improves. The recipe `fast` trains on
 whole captions at once; `reference` is the reference's optimisation, one prefix a sample, and
 takes hours. Both train the same network and report comparable losses.
 
@@ -25,8 +25,11 @@ def parse_arguments():
 def main() -> None:
     args = parse_arguments()
 
-    from captioning.pipeline.train import train
+    from captioning.pipeline.train import list_settings, train
 
+    if "help" in args.set:
+        list_settings(args.recipe, args.decoder)
+        return
     written = train(
         args.dataset,
         args.workdir,

@@ -23,8 +23,11 @@ def main() -> None:
     arguments.add_training(parser, epochs=25)
     args = parser.parse_args()
 
-    from captioning.pipeline.train import train
+    from captioning.pipeline.train import list_settings, train
 
+    if "help" in args.set:
+        list_settings(args.recipe, args.decoder)
+        return
     written = train(
         args.dataset,
         args.workdir,

@@ -465,9 +465,9 @@ def test_a_file_is_also_looked_for_beside_the_captioner(small_checkpoint, tmp_pa
     assert record["file"] in str(error.value)
     assert str(tmp_path / "elsewhere" / checkpoint.name) in str(error.value)
     save_variables(variables | {"global_step": np.int64(8)}, tmp_path / "ckpt")
-    stranger = record | {"file": "/gone/ckpt"}
+    copy = record | {"file": "/gone/ckpt"}
     with pytest.raises(CaptioningError, match=rf"has changed: .*{tmp_path / 'ckpt'}"):
-        loading.from_record(stranger, beside=tmp_path)
+        loading.from_record(copy, beside=tmp_path)
     # Where there are both, the one that it was
     both = record | {"file": str(tmp_path / "ckpt")}
     (tmp_path / "copied").mkdir()

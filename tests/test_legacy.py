@@ -1,4 +1,4 @@
-"""What the reference of 2021 published, made anew by the libraries of its time, works as it is.
+"""What the reference of 2021 published, made again by the libraries of its time, works as it is.
 
 `keras-preprocessing` has the Tokenizer of 2021, `tf-keras` is Keras 2.
 """

@@ -58,7 +58,7 @@ def run(images, folder, resume=False, hook=None, held_out=None, pairs=None, **ch
 
 @pytest.fixture(scope="module")
 def learned(pictures, tmp_path_factory):
-    """A trunk after some epochs without colour jitter, and the folder of its run."""
+    """A backbone after some epochs without colour jitter, and the folder of its run."""
     folder = tmp_path_factory.mktemp("learned")
     return run(pictures, folder, epochs=8, colour=0, gray=0, least_area=0.7), folder
 

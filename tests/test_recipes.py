@@ -120,7 +120,7 @@ def test_every_pair_of_the_reference_once_an_epoch(recipe):
     first = [batches[i][1].tolist() for i in range(len(batches))]
     batches.on_epoch_end()
     assert pairs(batches) == expected
-    assert [batches[i][1].tolist() for i in range(len(batches))] != first  # shuffled anew
+    assert [batches[i][1].tolist() for i in range(len(batches))] != first  # shuffled again
 
 
 def test_batches_hold_little_padding(data):

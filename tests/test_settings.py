@@ -75,6 +75,18 @@ def test_mistakes_get_one_sentence(text, sentence):
     assert "\n" not in str(caught.value)
 
 
+def test_settings_of_several_kinds_go_by_one_option():
+    @dataclasses.dataclass(frozen=True)
+    class Recipe:
+        rate: float = setting(0.1, "of learning", above=0)
+
+    kinds, given = (Recipe, Example), ["rate=.5", "units=3"]
+    assert settings.parse_all(kinds, given, units=2, other=7) == [Recipe(0.5), Example(3, rate=0.5)]
+    assert settings.parse_all(kinds, [], units=2) == [Recipe(), Example(2)]
+    with pytest.raises(CaptioningError, match=r"of rate, units, .*, found 'breadth=1'; correct"):
+        settings.parse_all(kinds, ["breadth=1"])
+
+
 def test_a_description_has_a_line_a_field_that_parse_reads():
     lines = settings.describe(Example).splitlines()
     assert lines[0].split(maxsplit=1) == ["units=128", "width of the layer"]

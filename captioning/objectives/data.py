@@ -77,12 +77,12 @@ class CaptionData:
         """
         mean = self.train_features.mean(axis=0)
         columns = np.array_split(self.train_features, 16, axis=1)  # `std` copies what it is given
-        deviation = np.concatenate([some.std(axis=0) for some in columns])
-        if deviation.mean() > 1e-6 * np.abs(mean).mean():
+        spread = np.concatenate([some.std(axis=0) for some in columns])
+        if spread.mean() > 1e-6 * np.abs(mean).mean():
             # a unit that hardly varies stays small: its rounding errors must not become a signal
-            scale = np.maximum(deviation, 0.1 * deviation.mean()) / target
+            scale = np.maximum(spread, 0.1 * spread.mean()) / target
         else:  # nothing varies, as with a single image, beyond rounding errors
-            scale = np.ones_like(deviation)
+            scale = np.ones_like(spread)
         how = Standardisation(mean, scale)
         features = (self.train_features, self.dev_features)
         train, dev = (Standardised(f, how) for f in features)

@@ -72,8 +72,8 @@ def add_training(parser: argparse.ArgumentParser, epochs: int | None = None) -> 
         action="extend",
         default=[],
         metavar="NAME=VALUE",
-        help="hyper-parameters of the recipe and the decoder, such as units=512 dropout=.4; an "
-        "unknown name lists them",
+        help="hyper-parameters of the recipe and the decoder, such as units=512 dropout=.4; "
+        "--set help lists them",
     )
     parser.add_argument(
         "--epochs",

@@ -78,7 +78,7 @@ def read_features(path: Path) -> dict[str, np.ndarray]:
         if not (isinstance(key, str) and is_feature):
             raise CaptioningError(
                 f"{path}: expected image id → array of numbers, found {key!r} → "
-                f"{type(value).__name__}; make it anew with 1_data_preprocessor.py"
+                f"{type(value).__name__}; make it again with 1_data_preprocessor.py"
             )
         if value.size != max(value.shape, default=1):
             raise CaptioningError(
@@ -89,18 +89,18 @@ def read_features(path: Path) -> dict[str, np.ndarray]:
         if value.size != dimension:
             raise CaptioningError(
                 f"{path}: expected {dimension} numbers for every image, found an array of shape "
-                f"{value.shape} for {key}; make it anew with 1_data_preprocessor.py"
+                f"{value.shape} for {key}; make it again with 1_data_preprocessor.py"
             )
         with np.errstate(over="ignore"):  # said below
             value = value.reshape(1, dimension).astype(np.float32, copy=False)
         if not np.isfinite(value).all():
             raise CaptioningError(
                 f"{path}: expected finite numbers, found NaN or infinity in the feature of {key}; "
-                "make it anew with 1_data_preprocessor.py"
+                "make it again with 1_data_preprocessor.py"
             )
         if key in features:
             raise CaptioningError(
-                f"{path}: expected one feature of each image, found two of {key}; make it anew "
+                f"{path}: expected one feature of each image, found two of {key}; make it again "
                 "with 1_data_preprocessor.py"
             )
         features[key] = value
@@ -121,7 +121,7 @@ def _record_of(features: Path) -> dict:
         or not isinstance(record.get("encoder"), dict | None)
         or not isinstance(record.get(SEEN, []), list)
     ):
-        raise CaptioningError(f"{path} is no record of features; delete it or make it anew")
+        raise CaptioningError(f"{path} is no record of features; delete it or make it again")
     described = record.get("features_sha256") if record.get("encoder") else None
     if described and described != files.sha256(features):
         console.note(f"{path} tells of other features than {features.name} holds: ignored")

@@ -4,7 +4,17 @@ from pathlib import Path
 
 from captioning.pipeline import artifacts, checkpoints
 from captioning.pipeline.inputs import Inputs
-from captioning.runtime import console, files, versions
+from captioning.runtime import console, files, settings, versions
+
+
+def list_settings(recipe: str, decoder: str) -> None:
+    """Print what `--set` takes for a recipe and a decoder, a line each."""
+    from captioning.decoders.registry import DECODERS
+    from captioning.objectives.registry import RECIPES
+
+    console.announce_device()
+    for kind in (RECIPES[recipe], DECODERS[decoder]):
+        print(f"{kind.name}:\n{settings.describe(kind.Settings)}")
 
 
 def train(

@@ -30,5 +30,5 @@ def refusing(path: str | os.PathLike, expected: str) -> Iterator[None]:
         reason = printable(str(error).split(". ")[0]) or type(error).__name__
         raise CaptioningError(
             f"expected {expected} at {path}, found an empty, damaged or different one ({reason}); "
-            "fetch or make it anew"
+            "fetch or make it again"
         ) from None

@@ -3,7 +3,7 @@
     python tests/stored/make.py
 
 takes PyTorch; those here are by 2.13. The tests read them without it, and where it is installed
-write and read the same anew.
+write and read the same again.
 """
 
 import argparse
