@@ -59,11 +59,16 @@ from tests import toys
 
 # All that a stage needs is imported once; no operation of TensorFlow may precede the forks.
 for module in (
-    *("captioning.objectives.recipes", "captioning.report.contact_sheet"),
-    *("captioning.search.greedy", "captioning.scores.report"),
-    *("captioning.pretraining.run", "captioning.pretraining.jigsaw"),
-    *(f"captioning.pipeline.{stage}" for stage in ("describe", "extract", "train", "score")),
-    *("captioning.pipeline.tokenizer", "captioning.pipeline.caption"),
+    "captioning.objectives.recipes",
+    "captioning.objectives.train",
+    "captioning.pretraining.jigsaw",
+    "captioning.pretraining.run",
+    "captioning.report.contact_sheet",
+    "captioning.scores.report",
+    "captioning.search.captions",
+    "captioning.search.greedy",
+    *(f"captioning.pipeline.{stage}" for stage in ("caption", "describe", "extract", "score")),
+    *(f"captioning.pipeline.{stage}" for stage in ("tokenizer", "train")),
 ):
     importlib.import_module(module)
 packing.SAVE_EVERY = 0  # the journal is written after every picture

@@ -318,7 +318,7 @@ def test_torch_is_not_needed(tmp_path):
 
     path = write(tmp_path / "a.pth", hostile.archive(hostile.state_dict(a=hostile.tensor())))
     code = (
-        "import sys; from captioning import checkpoints; "
+        "import sys; from captioning.formats import checkpoints; "
         f"assert list(checkpoints.read_torch({str(path)!r})) == ['a']; "
         "assert not {'torch', 'tensorflow', 'keras'} & set(sys.modules)"
     )

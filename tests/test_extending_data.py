@@ -11,7 +11,8 @@ from captioning.data import dataset
 from captioning.data.layouts.registry import LAYOUTS
 from captioning.data.splits import find_splits
 from captioning.evaluation import results
-from captioning.pipeline import artifacts, stages
+from captioning.pipeline import artifacts
+from captioning.pipeline.describe import describe
 from captioning.runtime import files
 from captioning.runtime.errors import CaptioningError
 from captioning.scores.registry import SCORES
@@ -53,7 +54,7 @@ def test_a_layout_is_a_file_and_a_line(toy_folder, tmp_path, capsys):
     assert source.image_folder == toy_folder / "pictures"
     assert list(source.captions) == ["dog", "walk.1", "walk.2", "cat"]
     assert set(map(source.image_ids, source.pictures)) == source.captions.keys()
-    (written,) = stages.describe(source, tmp_path)  # no lists: the splits stand in captions.json
+    (written,) = describe(source, tmp_path)  # no lists: the splits stand in captions.json
     assert written == tmp_path / artifacts.DESCRIPTIONS
     assert artifacts.load_descriptions(tmp_path)["dog"] == ["dog runs", "brown dog"]
     said = capsys.readouterr().err

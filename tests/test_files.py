@@ -133,7 +133,7 @@ def test_a_lock_does_not_follow_links(tmp_path):
     assert (tmp_path / "precious").read_text() == "kept"
 
 
-LOCKED = "import sys; from captioning import files; files.locked(sys.argv[1]).__enter__()"
+LOCKED = "import sys; from captioning.runtime import files; files.locked(sys.argv[1]).__enter__()"
 
 
 def test_a_folder_that_may_not_be_written_shows_at_once(tmp_path, unprivileged):

@@ -9,7 +9,7 @@ manifest.json, by which 5_test.py checks them.
 
 from pathlib import Path
 
-from captioning.pipeline import artifacts
+from captioning.pipeline import artifacts, checkpoints
 from captioning.runtime import console, files
 from captioning.runtime.errors import CaptioningError
 
@@ -23,7 +23,7 @@ def ship(workdir: Path, output: Path) -> list[Path]:
     """
     from captioning.decoders import captioner
 
-    path = artifacts.find_captioner(workdir)
+    path = checkpoints.find_captioner(workdir)
     trained = captioner.load(path)
     tokenizer = artifacts.load_tokenizer(workdir / artifacts.TOKENIZER)
     tokenizer.check_fits(trained.vocabulary_size, trained.record.get("vocabulary_hash"))
@@ -37,7 +37,7 @@ def ship(workdir: Path, output: Path) -> list[Path]:
         )
     if workdir.resolve() == output.resolve():
         raise CaptioningError(f"expected another folder than {output} to ship from, found itself")
-    former = artifacts.shipped(output)
+    former = checkpoints.shipped(output)
     # the folder it was trained in means nothing elsewhere: the encoder lies beside it
     record = trained.record | {"encoder": encoder | {"file": weights.name}}
     written = [
@@ -48,7 +48,7 @@ def ship(workdir: Path, output: Path) -> list[Path]:
     for source, copy in zip((workdir / artifacts.TOKENIZER, weights), written[1:], strict=True):
         files.copy(source, copy)
     hashes = {file.name: files.sha256(file) for file in written}
-    written.append(files.write_json(output / artifacts.MANIFEST, hashes))
+    written.append(files.write_json(output / checkpoints.MANIFEST, hashes))
     for name in former.keys() - hashes.keys():
         (output / name).unlink(missing_ok=True)
     return written
@@ -59,7 +59,7 @@ def main() -> None:
     parser.add_argument(
         "workdir", type=Path, metavar="FOLDER", help="work folder of scripts 1 to 4"
     )
-    parser.add_argument("--output", type=Path, default=artifacts.PRETRAINED, metavar="DIR")
+    parser.add_argument("--output", type=Path, default=checkpoints.PRETRAINED, metavar="DIR")
     args = parser.parse_args()
     console.announce_device()
     console.written(ship(args.workdir, args.output))
