@@ -1,11 +1,12 @@
-"""Stage 2: train the merge LSTM captioner on features.pkl and descriptions.txt.
+"""Stage 2: train a captioner on features.pkl and descriptions.txt.
 
-A checkpoint is written whenever the loss on the dev split improves. The recipe `fast` trains on
-whole captions at once; `reference` is the reference's optimisation, one prefix a sample, and
-takes hours. Both train the same network and report comparable losses.
+A checkpoint is written whenever the loss on the dev split improves. The recipe `fast` trains any
+decoder on whole captions at once; `reference` is the reference's optimisation of the merge decoder,
+one prefix a sample, and takes hours. Their losses are comparable.
 
     python 2_train_IC_model.py
     python 2_train_IC_model.py --dataset ~/flickr8k --workdir work --epochs 10
+    python 2_train_IC_model.py --set units=512 dropout=.4
     python 2_train_IC_model.py --resume
 
 Files: model-ep….keras (best last), history.csv, curves.png, training-state.npz (for --resume).

@@ -17,12 +17,13 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repository
 
 from captioning.encoders.registry import JIGSAW_BACKBONES
+from captioning.pipeline import arguments
 from captioning.runtime import console
 
 
-def arguments() -> argparse.Namespace:
+def parse_arguments() -> argparse.Namespace:
     parser = console.parser(__doc__)
-    console.add_pretraining(parser, 32, "puzzles", "jigsaw_work/pretraining")
+    arguments.add_pretraining(parser, 32, "puzzles", "jigsaw_work/pretraining")
     parser.add_argument(
         "--permutations", type=Path, required=True, metavar="FILE", help="by maximal_hamming.py"
     )
@@ -57,7 +58,7 @@ def arguments() -> argparse.Namespace:
 
 
 def main() -> None:
-    args = arguments()
+    args = parse_arguments()
     console.announce_device(args.precision)
 
     from captioning.pretraining import jigsaw

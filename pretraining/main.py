@@ -36,7 +36,7 @@ SETTINGS = (
 
 def make_parser() -> argparse.ArgumentParser:
     parser = console.parser(__doc__)
-    console.add_pretraining(parser, 256, "pictures", "contrastive_work")
+    arguments.add_pretraining(parser, 256, "pictures", "contrastive_work")
     parser.add_argument(
         "--method",
         choices=tuple(METHODS),

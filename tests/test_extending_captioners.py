@@ -1,5 +1,6 @@
 """The examples of docs/examples: a decoder and a search of one's own, by the public functions."""
 
+import dataclasses
 import runpy
 from pathlib import Path
 
@@ -8,8 +9,9 @@ import numpy as np
 import pytest
 
 from captioning.data.captions import fit_tokenizer, stack_features
-from captioning.decoders import captioner
+from captioning.decoders import captioner, merge
 from captioning.decoders.captioner import Captioner
+from captioning.decoders.decoder import Config
 from captioning.decoders.registry import DECODERS
 from captioning.objectives.data import CaptionData
 from captioning.objectives.train import Training
@@ -67,6 +69,25 @@ def test_a_decoder_is_a_file_and_a_line(trained):
     np.testing.assert_allclose(plain.predict([features[:3], words], verbose=0), expected, 1e-5)
 
 
+def test_a_large_vocabulary_beside_narrow_layers_is_read_again(trained, tmp_path):
+    kind = type(trained[1].decoder)
+    narrow = Captioner(kind(Config(2048, 30_000, 20, kind.Settings(4))), {})
+    assert captioner.load(captioner.save(tmp_path / "m.keras", narrow)).vocabulary_size == 30_000
+
+
+def test_hyper_parameters_survive_the_file(tmp_path):
+    how = merge.Settings(units=8, embedding_width=5, dropout=0.2, scores_dropout=0.0)
+    learned = Captioner(merge.Merge(Config(6, 9, 4, how)), {})
+    read = captioner.load(captioner.save(tmp_path / "m.keras", learned)).decoder.config
+    assert read == Config(6, 9, 4, dataclasses.replace(how, decoder_width=8))
+
+
+def test_a_grid_is_not_looked_at_by_merge():
+    decoder = merge.Merge(Config(6, 9, 4, merge.Settings(units=8)))
+    with pytest.raises(CaptioningError, match="found 3; the decoder 'merge' does not look at"):
+        decoder.start(np.zeros((2, 3, 6), "float32"))
+
+
 def test_step_by_step_equals_whole_captions(trained):
     _, learned, _, features, _ = trained
     words = np.random.default_rng(0).integers(1, learned.vocabulary_size, (5, 4))
@@ -92,9 +113,9 @@ def test_a_search_is_a_file_and_a_line(trained):
     ("name", "settings", "sentence"),
     [
         ("bag", {"units": 100_000}, "too small for"),
-        ("bag", {"units": "wide"}, "units"),
-        ("bag", {"width": 3}, "width"),
-        ("another", {"units": 16}, "known are: merge, bag"),
+        ("bag", {"units": "wide"}, "a whole number, at least 1 for units, found 'wide'"),
+        ("bag", {"width": 3}, "expected one of the settings units, found 'width'"),
+        ("another", {"units": 16}, r"m\.keras: 'another' is no decoder; known are: merge, bag"),
     ],
 )
 def test_a_record_of_another_decoder_is_refused(trained, tmp_path, name, settings, sentence):

@@ -1,6 +1,7 @@
 """Settings by name: what a text becomes, what is refused, and how they are listed."""
 
 import dataclasses
+import json
 from typing import Literal
 
 import pytest
@@ -85,6 +86,14 @@ def test_settings_of_several_kinds_go_by_one_option():
     assert settings.parse_all(kinds, [], units=2) == [Recipe(), Example(2)]
     with pytest.raises(CaptioningError, match=r"of rate, units, .*, found 'breadth=1'; correct"):
         settings.parse_all(kinds, ["breadth=1"])
+
+
+def test_what_was_recorded_as_json_is_restored_and_checked():
+    example = Example(units=7, clip=None, widths=(3, 4), title="a=b")
+    assert settings.restore(Example, json.loads(json.dumps(dataclasses.asdict(example)))) == example
+    for wrong in ({"units": "wide"}, {"units": 10**400}, {"dropout": 2}, {"another": 1}):
+        with pytest.raises(CaptioningError, match=next(iter(wrong))):
+            settings.restore(Example, wrong)
 
 
 def test_a_description_has_a_line_a_field_that_parse_reads():

@@ -129,6 +129,13 @@ def test_a_val_loss_that_never_is_a_number_is_an_error(tmp_path):
 
     with pytest.raises(CaptioningError, match="no checkpoint was written"):
         run(tmp_path, callbacks=[Undefined()])
+    with pytest.raises(CaptioningError, match="expected that of an epoch with a finite val_loss"):
+        run(tmp_path, resume=True)
+
+
+def test_a_setting_that_a_former_version_did_not_record_does_not_hinder(finished):
+    folder, history, _ = finished
+    assert run(folder, resume=True, seed=1, decoder="merge")[0] == history
 
 
 def test_resuming_needs_a_state_with_the_same_settings(finished, tmp_path):

@@ -8,7 +8,7 @@ import numpy as np
 from captioning.data import text
 from captioning.data.tokenizer import Tokenizer
 from captioning.runtime import console
-from captioning.runtime.errors import CaptioningError, printable
+from captioning.runtime.errors import CaptioningError, few, printable
 
 # words of a caption, startseq and endseq included, that a captioner may have; Flickr8k's longest
 # has 34
@@ -42,11 +42,6 @@ def usable_ids(
             "1_data_preprocessor.py on the folder that holds these images, or choose another split"
         )
     return usable
-
-
-def few(ids: Sequence[str]) -> str:
-    """'a, b, c, …': examples for a sentence."""
-    return ", ".join(ids[:3]) + (", …" if len(ids) > 3 else "")
 
 
 def stack_features(features: Mapping[str, np.ndarray], ids: Iterable[str]) -> np.ndarray:

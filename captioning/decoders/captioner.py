@@ -4,19 +4,19 @@ import dataclasses
 import os
 import zipfile
 from pathlib import Path
-from typing import Any
 
 import h5py
 import keras
 
 from captioning.data.captions import MAX_LENGTH
 from captioning.decoders import merge_files, registry
-from captioning.decoders.decoder import Config, Decoder
+from captioning.decoders.decoder import Decoder, check_config
 from captioning.formats import archives
 from captioning.runtime.errors import CaptioningError, printable
+from captioning.runtime.registry import UnknownName
 
 _RECORD = "captioner.json"  # a member of the .keras archive
-_WIDEST = 64  # times the file, what a layer of the widths in its record may take in memory
+_UNNAMED = "merge"  # the decoder in files that do not name theirs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,7 +112,7 @@ def check(path: str | os.PathLike, captioner: Captioner) -> None:
     """Raise `CaptioningError` if what is to be written to `path` could not be read again.
 
     Its captions are longer than `MAX_LENGTH` words, its record is damaged, or a weight is not
-    finite.
+    finite; its widths do not go together.
     """
     if captioner.max_length > MAX_LENGTH:
         raise CaptioningError(
@@ -122,6 +122,13 @@ def check(path: str | os.PathLike, captioner: Captioner) -> None:
     _checked_record(path, captioner.record)
     weights = {w.path: keras.ops.convert_to_numpy(w) for w in captioner.network.weights}
     archives.check_finite(weights, f"the captioner to write to {path}", "lower the learning rate")
+    try:
+        check_config(captioner.decoder.config, sum(array.nbytes for array in weights.values()))
+    except ValueError as error:
+        raise CaptioningError(
+            f"the captioner to write to {path} could not be read again ({error}); choose other "
+            "widths with --set"
+        ) from None
 
 
 def load(path: str | os.PathLike) -> Captioner:
@@ -154,45 +161,16 @@ def load(path: str | os.PathLike) -> Captioner:
 
 
 def _load_keras(path: Path) -> Captioner:
-    with archives.opened(path, _RECORD) as (config, record, file):
+    with archives.opened(path, _RECORD) as (layers, record, file):
         record = _checked_record(path, record)
-        said = record.pop("decoder", {"name": registry.DEFAULT})
-        if said["name"] == registry.DEFAULT:  # known by its layers, of whatever program
-            return Captioner(merge_files.of_keras(path, config, file), record)
-        return Captioner(_of_record(path, said, file), record)
-
-
-def _of_record(path: Path, said: dict[str, Any], file: h5py.File) -> Decoder:
-    """The decoder of a name and a config, with the arrays of a file."""
-    kind = registry.DECODERS[said["name"]]
-    settings = kind.Settings(**said["config"].pop("settings"))
-    config = Config(**said["config"], settings=settings)
-    _check_config(path, config)
-    decoder = kind(config)
-    shapes: list[tuple[int, ...]] = []
-    file.visititems(
-        lambda _, node: shapes.append(node.shape) if isinstance(node, h5py.Dataset) else None
-    )
-    # Keras passes over what it does not look for
-    if sorted(shapes) != sorted(tuple(weight.shape) for weight in decoder.network.weights):
-        raise ValueError(f"its arrays are not those of {said['name']}")
-    decoder.network.load_weights(path)
-    weights = {w.path: keras.ops.convert_to_numpy(w) for w in decoder.network.weights}
-    archives.check_finite(weights, path, "copy or train it again")
-    return decoder
-
-
-def _check_config(path: Path, config: Config) -> None:
-    """Raise unless the widths of a record are those of a network that the file can hold."""
-    numbers = dataclasses.asdict(config)
-    numbers |= numbers.pop("settings")
-    if not all(type(n) in (int, float, bool, str) for n in numbers.values()):
-        raise ValueError("its record describes no decoder")
-    widest = max(n for n in numbers.values() if isinstance(n, int))
-    if min(config.dimension, config.vocabulary_size, config.max_length, config.tokens) < 1:
-        raise ValueError("its record describes no decoder")
-    if config.max_length > MAX_LENGTH or 4 * widest**2 > _WIDEST * path.stat().st_size:
-        raise ValueError("its record describes a decoder that it is too small for")
+        said = record.pop("decoder", {"name": _UNNAMED})
+        try:
+            kind = registry.DECODERS[said["name"]]
+        except UnknownName as error:
+            raise CaptioningError(
+                f"{path}: {error}; use the version of this project that wrote it"
+            ) from None
+        return Captioner(kind.of_file(path, said.get("config"), layers, file), record)
 
 
 def _checked_record(path: str | os.PathLike, record: object) -> dict:

@@ -1,10 +1,19 @@
 """The socket of decoders."""
 
 import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+import h5py
 import keras
 import numpy as np
+
+from captioning.data.captions import MAX_LENGTH
+from captioning.formats import archives
+from captioning.runtime import settings
+
+_ROOM = 2**28  # bytes that a layer of the widths in a record may take, or 64 times its arrays
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,8 +38,7 @@ class Config:
 class Decoder:
     """A network that writes captions, with its weights.
 
-    A decoder defines `Settings`, `build`, `start` and `step`; it may define `file_form`, and `fold`
-    where it is to be trained on standardised features.
+    A decoder defines `Settings`, `build`, `fold`, `start` and `step`; it may define `file_form`.
 
     Attributes:
         name: its row of `registry.DECODERS`.
@@ -57,6 +65,32 @@ class Decoder:
         raise NotImplementedError
 
     @classmethod
+    def of_file(cls, path: Path, config: Any, layers: Mapping, file: h5py.File) -> "Decoder":
+        """The decoder in a `.keras` file, built from its recorded config; arrays alone are taken.
+
+        Args:
+            config: as `Config` was recorded.
+            layers: Keras's description of the network, which nothing is built from.
+            file: the arrays.
+
+        Raises:
+            CaptioningError, ValueError: if they do not fit together, or a weight is not finite.
+        """
+        restored = settings.restore(cls.Settings, config["settings"])
+        arrays = archives.datasets(file)
+        built = Config(**config | {"settings": restored})
+        check_config(built, sum(array.nbytes for array in arrays))
+        decoder = cls(built)
+        weights = decoder.network.weights
+        # Keras passes over what it does not look for
+        if sorted(a.shape for a in arrays) != sorted(tuple(w.shape) for w in weights):
+            raise ValueError(f"its arrays are not those of {cls.name}")
+        decoder.network.load_weights(path)
+        named = {w.path: keras.ops.convert_to_numpy(w) for w in weights}
+        archives.check_finite(named, path, "copy or train it again")
+        return decoder
+
+    @classmethod
     def file_form(cls, config: Config) -> keras.Model:
         """The network as it is saved, in float32: the weights of `build`, in the same order."""
         return cls.build(config)
@@ -80,3 +114,14 @@ class Decoder:
     def step(self, words: np.ndarray, state: Any) -> tuple[Any, Any]:
         """The next word after `words` int32 (n,): logits (n, vocabulary_size), and the state."""
         raise NotImplementedError
+
+
+def check_config(config: Config, stored: int) -> None:
+    """Raise ValueError unless `stored` bytes of weights can be those of such a decoder."""
+    sizes = config.dimension, config.max_length, config.tokens
+    if not all(type(n) is int and n > 0 for n in (*sizes, config.vocabulary_size)):
+        raise ValueError("its record describes no decoder")
+    widths = [*sizes, *(n for n in dataclasses.astuple(config.settings) if type(n) is int)]
+    largest = 4 * max(widths) * max(*widths, config.vocabulary_size)
+    if config.max_length > MAX_LENGTH or largest > max(_ROOM, 64 * stored):
+        raise ValueError("its record describes a decoder that it is too small for")

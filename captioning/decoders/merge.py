@@ -11,6 +11,7 @@ import numpy as np
 from keras import layers, ops
 
 from captioning.decoders.decoder import Config, Decoder
+from captioning.runtime.errors import CaptioningError
 from captioning.runtime.settings import setting
 
 
@@ -39,6 +40,12 @@ class Merge(Decoder):
     def file_form(cls, config: Config) -> keras.Model:
         return build(config)
 
+    @classmethod
+    def of_file(cls, path, config, layers, file):
+        from captioning.decoders import merge_files  # which makes decoders of this class
+
+        return merge_files.of_keras(path, layers, file, (config or {}).get("settings", {}))
+
     def fold(self, mean: np.ndarray, scale: np.ndarray) -> None:
         layer = self.network.get_layer("feature_dense")
         kernel, bias = layer.get_weights()
@@ -46,6 +53,11 @@ class Merge(Decoder):
         layer.set_weights([kernel, bias - mean @ kernel])
 
     def start(self, features: np.ndarray):
+        if features.shape[1] != 1:
+            raise CaptioningError(
+                f"expected one feature an image, found {features.shape[1]}; the decoder 'merge' "
+                "does not look at grids"
+            )
         image = self.network.get_layer("feature_dense")(features[:, 0])  # (n, units)
         return image, [ops.zeros_like(image), ops.zeros_like(image)]
 

@@ -5,9 +5,11 @@ the file, so that no code of it can run and any layer names and widths will do.
 """
 
 import collections
+import dataclasses
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -16,6 +18,7 @@ from captioning.data.captions import MAX_LENGTH
 from captioning.decoders.decoder import Config
 from captioning.decoders.merge import Merge, Settings
 from captioning.formats import archives
+from captioning.runtime import settings
 from captioning.runtime.errors import CaptioningError, printable
 
 _LAYER_CLASSES = {  # all that a merge captioner can need; nothing that holds code
@@ -24,19 +27,20 @@ _LAYER_CLASSES = {  # all that a merge captioner can need; nothing that holds co
 }
 
 
-def of_keras(path: Path, config: dict, file: h5py.File) -> Merge:
+def of_keras(path: Path, config: dict, file: h5py.File, recorded: Mapping[str, Any]) -> Merge:
     """The decoder in a `.keras` file.
 
     Args:
         config: Keras's description of the network.
         file: its arrays.
+        recorded: the decoder's `Settings`, if the file tells; the arrays decide about widths.
 
     Raises:
         CaptioningError: if it is no merge captioner, or a weight is not finite.
     """
     found = _check_classes(path, config)
     weights = dict(zip(_names(found), _saved_weights(file["layers"], found), strict=True))
-    return _rebuild(path, config, found, weights)
+    return _rebuild(path, config, found, weights, recorded)
 
 
 def of_h5(path: Path) -> Merge:
@@ -53,7 +57,7 @@ def of_h5(path: Path) -> Merge:
         groups = file["model_weights"]
         # Keras 3 gives a group to each layer, none to an operation such as NotEqual
         weights = {n: _legacy_weights(groups[n]) if n in groups else [] for n in _names(found)}
-    return _rebuild(path, config, found, weights)
+    return _rebuild(path, config, found, weights, {})
 
 
 def _names(found: list[dict]) -> list[str]:
@@ -83,14 +87,20 @@ def _legacy_weights(group: h5py.Group) -> list[np.ndarray]:
     return [group[name][()] for name in names]
 
 
-def _rebuild(path: Path, config: dict, found: list[dict], weights: dict) -> Merge:
+def _rebuild(
+    path: Path, config: dict, found: list[dict], weights: dict, recorded: Mapping[str, Any]
+) -> Merge:
     parts = _parts(path, config, found)
     arrays = {role: weights[name] for role, name in parts.items()}
     widths = _widths(path, arrays)
     _check_finite(path, parts, arrays)
     max_length = _input_length(path, found, parts["embedding"])
-    dimension, vocabulary_size, *of_layers = widths
-    decoder = Merge(Config(dimension, vocabulary_size, max_length, Settings(*of_layers)))
+    dimension, vocabulary_size, units, embedding, decoder_units = widths
+    how = settings.restore(Settings, recorded)
+    how = dataclasses.replace(
+        how, units=units, embedding_width=embedding, decoder_width=decoder_units
+    )
+    decoder = Merge(Config(dimension, vocabulary_size, max_length, how))
     for role in parts:
         decoder.network.get_layer(role).set_weights(arrays[role])
     return decoder
@@ -183,8 +193,8 @@ def _parts(path: Path, config: dict, found: list[dict]) -> dict[str, str]:
         "decoder": {"activation": "relu"},
         "scores": {"activation": "softmax"},
     }
-    for role, settings in expected.items():
-        for key, value in settings.items():
+    for role, known in expected.items():
+        for key, value in known.items():
             actual = names[candidates[role][0]]["config"].get(key, value)
             if actual != value:
                 raise CaptioningError(

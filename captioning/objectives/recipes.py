@@ -114,6 +114,11 @@ class Fast(Recipe):
         )
 
     def model(self, kind, config, precision, steps):
+        if kind.fold is Decoder.fold:
+            raise CaptioningError(
+                f"expected a decoder with `fold` for the recipe 'fast', which standardises "
+                f"features; {kind.name!r} has none"
+            )
         network = kind.build(config, DTYPES[precision])
         if self.plateau:
             return _compiled(network, optimizers.Adam(self.settings.plateau_learning_rate))

@@ -80,13 +80,13 @@ def add_training(parser: argparse.ArgumentParser, epochs: int | None = None) -> 
         type=console.positive_int,
         default=epochs,
         metavar="N",
-        help=f"default: {epochs or '9 (fast) or 20 (reference)'}",
+        help=f"default: {epochs or 'that of the recipe'}",
     )
     parser.add_argument(
         "--batch-size",
         type=console.positive_int,
         metavar="N",
-        help="default: 64 captions, fewer with less data (fast); 32 prefixes (reference)",
+        help="samples a batch (default: that of the recipe)",
     )
     add_allow_seen(parser)
     console.add_precision(parser)
@@ -127,3 +127,39 @@ def _add_choice(
     parser.add_argument(
         option, choices=list(registry), default=default, help=f"{lines} (default: %(default)s)"
     )
+
+
+def add_pretraining(
+    parser: argparse.ArgumentParser, batch_size: int, unit: str, output: str
+) -> None:
+    """Add what the scripts that pretrain have in common.
+
+    Args:
+        batch_size: default, counted in `unit`s.
+        output: default folder.
+    """
+    parser.add_argument("--hdf5", type=Path, required=True, metavar="FILE", help="by to_hdf5.py")
+    parser.add_argument(
+        "--batch-size",
+        type=console.positive_int,
+        default=batch_size,
+        metavar="N",
+        help=f"{unit} a batch (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--learning-rate",
+        type=console.positive_float,
+        default=1e-3,
+        metavar="X",
+        help="default: %(default)s",
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=Path(output),
+        metavar="DIR",
+        help="folder that is written to (default: %(default)s)",
+    )
+    console.add_seed(parser, "the training")
+    console.add_precision(parser)
+    console.add_resume(parser)

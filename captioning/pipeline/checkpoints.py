@@ -4,9 +4,8 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from captioning.data.captions import few
 from captioning.runtime import console, files
-from captioning.runtime.errors import CaptioningError
+from captioning.runtime.errors import CaptioningError, few
 
 MANIFEST = "manifest.json"  # of a shipped set: file name → SHA-256
 PRETRAINED = Path(__file__).resolve().parents[2] / "Pre-trained"

@@ -4,11 +4,10 @@ from collections.abc import Set
 from pathlib import Path
 
 from captioning.data import dataset, text
-from captioning.data.captions import few
 from captioning.data.splits import find_splits
 from captioning.pipeline import artifacts
 from captioning.runtime import console
-from captioning.runtime.errors import CaptioningError
+from captioning.runtime.errors import CaptioningError, few
 
 _MOST_COMPLAINTS = 20  # printed about one file
 

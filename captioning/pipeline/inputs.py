@@ -1,7 +1,7 @@
 """What scripts 2, 3 and 4 read: descriptions, splits, the tokenizer that follows from them."""
 
 import dataclasses
-from collections.abc import Collection, Sequence, Set
+from collections.abc import Collection, Set
 from pathlib import Path
 
 from captioning.data import dataset
@@ -48,25 +48,17 @@ class Inputs:
         Returns:
             how many of them it was trained on.
         """
-        return _check_unseen(split, self.splits[split], seen, allowed)
-
-
-def _check_unseen(split: str, keys: Sequence[str], seen: Set[str], allowed: bool) -> int:
-    """Refuse a split whose images the encoder was trained on; with `allowed`, warn.
-
-    Returns:
-        how many of them it was trained on.
-    """
-    found = [key for key in keys if key in seen]
-    if found:
-        fault = (
-            f"the encoder was trained on {len(found)} of the {len(keys)} images of the {split} "
-            f"split (such as {found[0]}), so that scores on them flatter"
-        )
-        if not allowed:
-            raise CaptioningError(
-                f"{fault}; use the split lists that it was pretrained with (put them into the "
-                "work folder), or insist with --allow-seen"
+        keys = self.splits[split]
+        found = [key for key in keys if key in seen]
+        if found:
+            fault = (
+                f"the encoder was trained on {len(found)} of the {len(keys)} images of the {split} "
+                f"split (such as {found[0]}), so that scores on them are too high"
             )
-        console.note(f"warning: {fault}")
-    return len(found)
+            if not allowed:
+                raise CaptioningError(
+                    f"{fault}; use the split lists that it was pretrained with (put them into the "
+                    "work folder), or insist with --allow-seen"
+                )
+            console.note(f"warning: {fault}")
+        return len(found)

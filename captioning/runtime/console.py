@@ -51,42 +51,6 @@ def add_seed(parser: argparse.ArgumentParser, draws: str) -> None:
     )
 
 
-def add_pretraining(
-    parser: argparse.ArgumentParser, batch_size: int, unit: str, output: str
-) -> None:
-    """Add what the scripts that pretrain have in common.
-
-    Args:
-        batch_size: default, counted in `unit`s.
-        output: default folder.
-    """
-    parser.add_argument("--hdf5", type=Path, required=True, metavar="FILE", help="by to_hdf5.py")
-    parser.add_argument(
-        "--batch-size",
-        type=positive_int,
-        default=batch_size,
-        metavar="N",
-        help=f"{unit} a batch (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--learning-rate",
-        type=positive_float,
-        default=1e-3,
-        metavar="X",
-        help="default: %(default)s",
-    )
-    parser.add_argument(
-        "--output",
-        type=Path,
-        default=Path(output),
-        metavar="DIR",
-        help="folder that is written to (default: %(default)s)",
-    )
-    add_seed(parser, "the training")
-    add_precision(parser)
-    add_resume(parser)
-
-
 def add_precision(parser: argparse.ArgumentParser) -> None:
     """Add --precision, float32 or bfloat16."""
     parser.add_argument(

@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 
 class CaptioningError(Exception):
@@ -17,6 +17,11 @@ def printable(text: str) -> str:
     """At most 80 characters of a text from a file, safe to show within a sentence."""
     text = "".join(c if c.isprintable() else "?" for c in text[:81]).replace(". ", ".?")
     return text if len(text) <= 80 else text[:79] + "…"
+
+
+def few(names: Sequence[str]) -> str:
+    """'a, b, c, …': examples for a sentence."""
+    return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
 
 
 @contextlib.contextmanager

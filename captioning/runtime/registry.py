@@ -4,7 +4,7 @@ import importlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from captioning.runtime.errors import CaptioningError
+from captioning.runtime.errors import CaptioningError, printable
 
 
 class UnknownName(CaptioningError, KeyError):
@@ -70,5 +70,5 @@ class Registry(Mapping):
     def _entry(self, name: str) -> tuple[Any, str]:
         if name not in self._entries:
             known = ", ".join(self._entries) or "none"
-            raise UnknownName(f"{name!r} is no {self.what}; known are: {known}")
+            raise UnknownName(f"{printable(str(name))!r} is no {self.what}; known are: {known}")
         return self._entries[name]

@@ -15,7 +15,7 @@ import dataclasses
 import math
 import types
 import typing
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from captioning.runtime.errors import CaptioningError, printable
@@ -46,7 +46,7 @@ def setting(
 
 
 def parse(kind: type[T], assignments: Iterable[str] = (), /, **defaults: Any) -> T:
-    """An instance of a dataclass from texts `name=value`; of two of one name the last counts.
+    """An instance of a dataclass from texts `name=value`; a later one replaces an earlier one.
 
     Args:
         kind: a dataclass whose fields all have a default.
@@ -104,6 +104,16 @@ def parse_all(kinds: Sequence[type], assignments: Iterable[str], /, **defaults: 
     ]
 
 
+def restore(kind: type[T], values: Mapping[str, Any]) -> T:
+    """The instance whose fields were recorded as JSON, checked as `parse` checks texts.
+
+    Raises:
+        CaptioningError: as `parse`.
+    """
+    tuples = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
+    return parse(kind, [f"{name}={_written(value)}" for name, value in tuples.items()])
+
+
 def describe(kind: type) -> str:
     """A line for each field of a dataclass: `name=default`, and what it means."""
     fields = dataclasses.fields(kind)
@@ -134,7 +144,7 @@ def _value(field: dataclasses.Field, hint: Any, text: str) -> Any:
         for number in value if isinstance(value, tuple) else [value]:
             if isinstance(number, int | float) and not _within(number, **bounds):
                 raise ValueError
-    except ValueError:
+    except (ValueError, OverflowError):
         words = {"least": "at least", "most": "at most"}
         range_ = "".join(f", {words.get(name, name)} {bound:g}" for name, bound in bounds.items())
         raise CaptioningError(

@@ -38,8 +38,9 @@ def fit(
 ) -> list[dict]:
     """Train a compiled model and write `history.csv`, `curves.png` and the state as it goes.
 
-    They are written after an epoch that improved val_loss, with its checkpoint, after the last, and
-    after others as often as a tenth of the time allows; where epochs are long, after each.
+    They are written after every epoch, unless epochs are so short that writing would take more
+    than a tenth of the time: then after those that improved val_loss, with their checkpoint, after
+    the last, and now and then.
 
     The order of the data may depend on `train.epoch` alone, which is set here, so that a run that
     was killed at any moment and resumed ends with the weights of one that was not. Two runs in one
@@ -74,8 +75,9 @@ def fit(
         recorder.read_state(fixed_epochs)
         if recorder.finished or len(recorder.history) >= epochs:
             done = f"nothing left to train: {len(recorder.history)} epochs are done"
-            best = checkpoint(improvements(recorder.history)[-1])
-            if not best.exists():
+            better = improvements(recorder.history)
+            best = checkpoint(better[-1]) if better else "that of an epoch with a finite val_loss"
+            if not better or not best.exists():
                 raise CaptioningError(
                     f"{done}, but their checkpoint is gone: expected {best}, found none; put it "
                     "back, or leave --resume out to train again"
@@ -206,7 +208,8 @@ class _Recorder(keras.callbacks.Callback):
 
     def _check_settings(self, path: Path, saved: dict, fixed_epochs: str | None) -> None:
         now = json.loads(json.dumps(self.settings))  # as the file has them: lists, not tuples
-        keys = (saved.keys() | now.keys()) - {"versions"}  # a newer library is no other run
+        # a newer library is no other run; what a former version did not record, it could not set
+        keys = saved.keys() - {"versions"}
         differing = sorted(key for key in keys if saved.get(key) != now.get(key))
         if differing == ["epochs"] and now["epochs"] > saved["epochs"]:
             if fixed_epochs:

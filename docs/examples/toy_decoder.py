@@ -1,6 +1,8 @@
 """A decoder without a memory for order: the image and the sum of the words so far.
 
-DECODERS.add("bag", "docs.examples.toy_decoder:Bag", "the sum of the words so far")
+As captioning/decoders/toy.py it needs one more line, in decoders/registry.py:
+
+    "bag": ("captioning.decoders.toy:Bag", "the sum of the words so far"),
 """
 
 import dataclasses

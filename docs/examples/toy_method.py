@@ -1,6 +1,8 @@
 """A pretraining method: by how many quarter turns is a picture rotated?  arXiv 1803.07728
 
-METHODS.add("rotation", "docs.examples.toy_method:Rotation", "how far a picture is turned")
+As captioning/pretraining/toy.py it needs one more line, in pretraining/registry.py:
+
+    "rotation": ("captioning.pretraining.toy:Rotation", "how far a picture is turned"),
 """
 
 import dataclasses

@@ -1,6 +1,8 @@
 """A search that draws each word by its probability.
 
-SEARCHES.add("dice", "docs.examples.toy_search:dice", "each word by its probability")
+As captioning/search/toy.py it needs one more line, in search/registry.py:
+
+    "dice": ("captioning.search.toy:dice", "each word by its probability"),
 """
 
 import numpy as np
