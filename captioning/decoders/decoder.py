@@ -116,6 +116,13 @@ class Decoder:
         raise NotImplementedError
 
 
+def fold_into(layer: keras.layers.Dense, mean: np.ndarray, scale: np.ndarray) -> None:
+    """Let a dense layer for (feature - mean) / scale take features, to the same effect."""
+    kernel, bias = layer.get_weights()
+    kernel = kernel / scale[:, None]
+    layer.set_weights([kernel, bias - mean @ kernel])
+
+
 def check_config(config: Config, stored: int) -> None:
     """Raise ValueError unless `stored` bytes of weights can be those of such a decoder."""
     sizes = config.dimension, config.max_length, config.tokens

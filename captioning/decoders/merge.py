@@ -10,7 +10,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from captioning.decoders.decoder import Config, Decoder
+from captioning.decoders.decoder import Config, Decoder, fold_into
 from captioning.runtime.errors import CaptioningError
 from captioning.runtime.settings import setting
 
@@ -47,10 +47,7 @@ class Merge(Decoder):
         return merge_files.of_keras(path, layers, file, (config or {}).get("settings", {}))
 
     def fold(self, mean: np.ndarray, scale: np.ndarray) -> None:
-        layer = self.network.get_layer("feature_dense")
-        kernel, bias = layer.get_weights()
-        kernel = kernel / scale[:, None]
-        layer.set_weights([kernel, bias - mean @ kernel])
+        fold_into(self.network.get_layer("feature_dense"), mean, scale)
 
     def start(self, features: np.ndarray):
         if features.shape[1] != 1:

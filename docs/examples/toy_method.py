@@ -1,6 +1,5 @@
-"""A pretraining method: by how many quarter turns is a picture rotated?  arXiv 1803.07728
-
-As captioning/pretraining/toy.py it needs one more line, in pretraining/registry.py:
+"""A pretraining method: by how many quarter turns is a picture rotated? (arXiv 1803.07728)
+The line of pretraining/registry.py for it:
 
     "rotation": ("captioning.pretraining.toy:Rotation", "how far a picture is turned"),
 """
