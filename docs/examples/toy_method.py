@@ -1,7 +1,6 @@
-"""A pretraining method: by how many quarter turns is a picture rotated? (arXiv 1803.07728)
-The line of pretraining/registry.py for it:
+"""By how many quarter turns is a picture rotated? (arXiv 1803.07728) In pretraining/registry.py:
 
-    "rotation": ("captioning.pretraining.toy:Rotation", "how far a picture is turned"),
+"rotation": ("captioning.pretraining.toy:Rotation", "how far a picture is turned"),
 """
 
 import dataclasses
