@@ -49,7 +49,7 @@ import tensorflow as tf
 from PIL import Image
 
 from captioning import pipeline
-from captioning.data import dataset, packing
+from captioning.data import dataset, images, packing
 from captioning.encoders import context_free, loading
 from captioning.encoders.registry import BACKBONES, JIGSAW_BACKBONES
 from captioning.formats import archives, pickles
@@ -105,7 +105,8 @@ def describe():
 
 
 def extract():
-    pipeline.extract.extract(MeanColour(), Path("data/Images"), WORK, batch_size=1)
+    paths = images.list_files("data/Images")
+    pipeline.extract.extract(MeanColour(), paths, WORK, batch_size=1)
 
 
 def tokenize():

@@ -2,13 +2,18 @@
 
 import unicodedata
 
+import numpy as np
 import pytest
+from PIL import Image
 
-from captioning.data import dataset
+from captioning.data import dataset, hdf5
 from captioning.data.layouts.layout import Layout, gather
 from captioning.data.layouts.registry import LAYOUTS
 from captioning.data.splits import SPLITS, find_splits, split_file_name
+from captioning.pipeline import artifacts
+from captioning.pretraining.pairs import Pairs
 from captioning.runtime.errors import CaptioningError
+from tests import toys
 
 PUBLISHED = "".join(f"{i}.jpg#0\tA picture number {i} .\n" for i in range(8))
 KAGGLE = "image,caption\n" + "".join(f"{i}.jpg,A picture number {i} .\n" for i in range(8))
@@ -127,22 +132,42 @@ class TextBesidePictures(Layout):
         return gather(self.folder, rows, pictures)
 
 
-def test_captions_may_lie_beside_pictures_in_several_folders(tmp_path):
+@pytest.fixture
+def beside(tmp_path):
+    """A dataset of three pictures in two folders, of which the last has an empty caption."""
     LAYOUTS.add("beside", TextBesidePictures, "a .txt beside each picture")
-    try:
-        for name in ("one/a", "two/b", "two/c"):
-            (tmp_path / name).parent.mkdir(exist_ok=True)
-            (tmp_path / f"{name}.jpg").touch()
-            (tmp_path / f"{name}.txt").write_text(f"A picture {name}")
-        (tmp_path / "two" / "c.txt").write_text("")
-        source = dataset.Dataset(tmp_path)
-        assert [path.stem for path in source.list_pictures()] == ["a", "b", "c"]
-        assert source.captions == {"a": ["A picture one/a"], "b": ["A picture two/b"]}
-        assert source.parsed.complaints == [
-            f"{tmp_path}, {tmp_path / 'two' / 'c.txt'}: expected an image name and a caption; "
-            "ignored"
-        ]
-    finally:
-        LAYOUTS.remove("beside")
+    for name in ("one/a", "two/b", "two/c"):
+        (tmp_path / "beside" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8)).save(tmp_path / "beside" / f"{name}.jpg")
+        (tmp_path / "beside" / f"{name}.txt").write_text(f"A picture {name}")
+    (tmp_path / "beside" / "two" / "c.txt").write_text("")
+    yield dataset.Dataset(tmp_path / "beside")
+    LAYOUTS.remove("beside")
+
+
+def test_captions_may_lie_beside_pictures_in_several_folders(beside, tmp_path):
+    assert [path.stem for path in beside.list_pictures()] == ["a", "b", "c"]
+    assert beside.captions == {"a": ["A picture one/a"], "b": ["A picture two/b"]}
+    assert beside.parsed.complaints == [
+        f"{beside.folder}, {beside.folder / 'two' / 'c.txt'}: expected an image name and a "
+        "caption; ignored"
+    ]
     with pytest.raises(CaptioningError, match="folder of images"):
         dataset.Dataset(tmp_path).list_pictures()
+
+
+def test_features_are_of_the_pictures_of_all_folders(beside, tmp_path, here):
+    with toys.tiny_resnet50():
+        here("1_data_preprocessor.py", *("--dataset", beside.folder, "--workdir", tmp_path),
+             *("--encoder", "random", "--only", "features", "--limit", "2"))  # fmt: skip
+    assert list(artifacts.load_features(tmp_path).values) == ["a", "b"]
+
+
+def test_pairs_are_of_the_pictures_of_all_folders(beside, tmp_path):
+    writer = hdf5.ImageWriter(tmp_path / "pictures.hdf5", 8)
+    writer.append("train_img", np.zeros((8, 8, 3), np.uint8))
+    writer.finish({"train_names": [b"a.jpg"], "val_names": [], "test_names": []}, {})
+    writer.close()
+    images = hdf5.Images(tmp_path / "pictures.hdf5", "train_img")
+    pairs = Pairs.find(beside, {"train": ["a"], "dev": ["b"]}, images)
+    assert (pairs.train, pairs.dev) == ([["picture onea"]], [["picture twob"]])
