@@ -86,7 +86,7 @@ def pretrain(
             splits = find_splits(source, workdir, split_seed, source.captions)
             drawn = splits.written
             pairs = Pairs.find(source, splits.ids, pictures)
-            record["captions_sha256"] = files.sha256(source.caption_file)
+            record["captions_sha256"] = source.captions_sha256
         rows = pairs.rows if METHODS[record["method"]].reads_captions else None
         trained_on = seen.union(backbone.seen, pictures.hashes(rows))
         backbone = dataclasses.replace(backbone, seen=trained_on)
