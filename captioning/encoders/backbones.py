@@ -32,7 +32,7 @@ _ANCHORS = {
     },
 }
 _RECORD = "encoder"  # an attribute of the HDF5 file, JSON
-_SEEN = "seen"  # a dataset of it, uint64: see `captioning.seen`
+_SEEN = "seen"  # a dataset of it, uint64: see `data.seen`
 _ADVICE = "get or make it again"
 # Words in the name of an encoder that is the moving average of another: MoCo's encoder_k, DINO's
 # teacher, BYOL's target, solo-learn's momentum_backbone
@@ -49,7 +49,7 @@ class Backbone:
         size: height and width in pixels of the pictures it is meant for.
         preprocessing: a name of `sources.PREPROCESSINGS`.
         pool_padding: one of the network's `pool_paddings`.
-        seen: the images it has been trained on, see `captioning.seen`.
+        seen: the images it has been trained on, see `data.seen`.
         prefix: of its tensors' names, where `read` had to be told which backbone of the file.
     """
 
@@ -208,10 +208,7 @@ def _saved(path: Path, file: h5py.File) -> Backbone:
         or record.get("pool_padding") not in BACKBONES[network].pool_paddings
     ):
         raise ValueError("its record describes none")
-    nodes = {}
-    file.visititems(
-        lambda name, node: nodes.update({name: node}) if isinstance(node, h5py.Dataset) else None
-    )
+    nodes = archives.arrays(file)
     shapes = BACKBONES[network].shapes(size)
     images = nodes.pop(_SEEN, None)
     if images is not None and (images.ndim != 1 or images.dtype != np.uint64):
@@ -227,21 +224,15 @@ def _saved(path: Path, file: h5py.File) -> Backbone:
 
 def _own(path: Path, name: str) -> dict[str, np.ndarray]:
     network = BACKBONES[name].build(Backbone.size)
-    arrays = []
     try:
         with h5py.File(path) as file:
-            file.visititems(lambda _, item: arrays.append(item) if hasattr(item, "shape") else None)
-        if len(arrays) != len(network.variables):  # Keras passes over what it does not look for
-            raise ValueError(f"{len(arrays)} arrays instead of {len(network.variables)}")
-        network.load_weights(path)
+            archives.fill(path, file, network, f"the backbone {name!r}", _ADVICE)
     except (ValueError, OSError, KeyError) as error:
         raise CaptioningError(
             f"expected the weights of the backbone {name!r} in {path}, found others "
             f"({str(error).splitlines()[0]}); check the path"
         ) from None
-    values = parameters(network)
-    archives.check_finite(values, path, _ADVICE)
-    return values
+    return parameters(network)
 
 
 def _google(tensors: dict, shapes: dict, path: Path, network: str) -> dict[str, np.ndarray]:

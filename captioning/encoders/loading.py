@@ -21,7 +21,6 @@ from captioning.formats import archives
 from captioning.runtime import files
 from captioning.runtime.errors import CaptioningError
 
-PRECISIONS = ("float32", "bfloat16")
 _WITH_CORNERS = 16 / 13  # side of a picture beside that of its four corners
 
 
@@ -32,7 +31,7 @@ class Encoder:
     Attributes:
         network: uint8 RGB (n, size, size, 3) → (n, dimension), or (n, tokens, dimension).
         record: JSON-able; `from_record` takes it.
-        seen: the images it has been trained on, see `captioning.seen`.
+        seen: the images it has been trained on, see `data.seen`.
     """
 
     network: keras.Model
@@ -106,8 +105,8 @@ def load(
             `.weights.h5` of `pretraining/main.py` or `residual.resnet50`, the `.h5` of
             `keras.applications.ResNet50`, or the `.keras` of `jigsaw/main.py` (see `of_jigsaw`).
         preprocessing: a name of `sources.PREPROCESSINGS`; None is that of the source.
-        precision: one of `PRECISIONS`; bfloat16 is twice as fast where the processor has it, and
-            its features differ by less than 1 %.
+        precision: one of `runtime.precision.PRECISIONS`; bfloat16 is twice as fast where the
+            processor has it, and its features differ by less than 1 %.
         seed: of the weights of "random".
         crops: one of `sources.CROPS`; features are the mean over as many crops of the picture,
             see `crops_of`, and take as many times as long.
@@ -230,11 +229,7 @@ def of_jigsaw(path: Path, mode: str = context_free.MODES[0], precision: str = "f
         CaptioningError: if the file is damaged, is not exactly such a network, or holds numbers
             that are not finite.
     """
-    network, trained = context_free.encoder(
-        path, mode, None if precision == "float32" else precision
-    )
-    arrays = {w.path: keras.ops.convert_to_numpy(w) for w in network.weights}
-    archives.check_finite(arrays, path, "train it again")
+    network, trained = context_free.encoder(path, mode, precision)
     record = {
         "name": f"jigsaw {trained['backbone']}",
         "file": str(path.resolve()),
