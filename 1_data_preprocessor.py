@@ -66,6 +66,7 @@ def main() -> int:
     if args.only != "features":
         written += describe(source, args.workdir, args.split_seed)
     if args.only != "descriptions":
+        pictures = source.list_pictures()[: args.limit]
         console.announce_device(args.precision)
 
         from captioning.encoders import loading
@@ -75,10 +76,9 @@ def main() -> int:
         )
         paths, skipped = extract(
             encoder,
-            source.image_folder,
+            pictures,
             args.workdir,
             args.batch_size,
-            args.limit,
             args.strict,
             source.image_ids,
         )

@@ -21,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks import common
 from captioning.data import images
 from captioning.runtime import console
+from captioning.runtime.precision import PRECISIONS
 
 SIZE = 224
 
@@ -59,7 +60,7 @@ def benchmark(paths: Sequence[Path], arguments: argparse.Namespace) -> None:
     decode = lambda: list(images.batches(paths, SIZE, batch_size))  # noqa: E731
     stages = [Stage("decoding alone", decode, len(paths))]
     products, peaks = {}, {}
-    for precision in loading.PRECISIONS:
+    for precision in PRECISIONS:
         encoder = loading.load("random", precision=precision)
         network = lambda encoder=encoder: encoder.extract(pixels, batch_size)  # noqa: E731
         whole = lambda encoder=encoder: features(encoder, paths, batch_size)  # noqa: E731

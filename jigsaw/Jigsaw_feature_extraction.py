@@ -44,14 +44,14 @@ def parse_arguments():
 def main() -> int:
     args = parse_arguments()
 
+    from captioning.data import images
     from captioning.encoders import loading
     from captioning.pipeline.extract import extract
 
     console.announce_device(args.precision)
     encoder = loading.of_jigsaw(args.model, args.mode, args.precision)
-    paths, skipped = extract(
-        encoder, args.images, args.workdir, args.batch_size, strict=args.strict
-    )
+    pictures = images.list_files(args.images)
+    paths, skipped = extract(encoder, pictures, args.workdir, args.batch_size, args.strict)
     console.written(paths)
     return console.SOME_SKIPPED if skipped else console.DONE
 

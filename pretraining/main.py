@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repository
 
 from captioning.encoders.registry import BACKBONES, backbone_name
 from captioning.pipeline import arguments
-from captioning.pretraining.registry import METHODS
+from captioning.pretraining.registry import DEFAULT, METHODS
 from captioning.runtime import console
 
 SETTINGS = (
@@ -40,15 +40,16 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--method",
         choices=tuple(METHODS),
-        default="simclr",
+        default=DEFAULT,
         help=f"{described(METHODS)} (default: %(default)s)",
     )
     parser.add_argument(
         "--set",
-        action="append",
+        nargs="+",
+        action="extend",
         default=[],
         metavar="NAME=VALUE",
-        help="a hyper-parameter of the method, as often as needed; --set help lists them",
+        help="hyper-parameters of the method, such as temperature=.1 blur=0; --set help lists them",
     )
     parser.add_argument(
         "--dataset",
@@ -161,15 +162,17 @@ def main() -> None:
     args = parse_arguments(parser)
     console.announce_device(args.precision)
 
-    from captioning.pretraining import run
     from captioning.runtime import settings
 
-    method = METHODS[args.method]
+    method = METHODS[args.method]  # a Keras model: what it needs is not known before Keras
     if "help" in args.set:
         print(settings.describe(method.Settings))
         return
     if method.reads_captions and not args.dataset:
         parser.error(f"--method {args.method} needs --dataset, the captions to learn from")
+
+    from captioning.pretraining import run
+
     written = run.pretrain(
         args.hdf5,
         args.output,

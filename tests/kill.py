@@ -43,13 +43,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repository
 import tests.light_keras  # noqa: F401  before all that would load Keras itself
 
 # isort: split
-import h5py
 import numpy as np
 import tensorflow as tf
 from PIL import Image
 
 from captioning import pipeline
-from captioning.data import dataset, packing
+from captioning.data import dataset, images, packing
 from captioning.encoders import context_free, loading
 from captioning.encoders.registry import BACKBONES, JIGSAW_BACKBONES
 from captioning.formats import archives, pickles
@@ -105,7 +104,8 @@ def describe():
 
 
 def extract():
-    pipeline.extract.extract(MeanColour(), Path("data/Images"), WORK, batch_size=1)
+    paths = images.list_files("data/Images")
+    pipeline.extract.extract(MeanColour(), paths, WORK, batch_size=1)
 
 
 def tokenize():
@@ -236,10 +236,7 @@ def _of_keras(path: Path) -> Any:
     with zipfile.ZipFile(path) as archive:
         (name,) = {"captioner.json", "jigsaw.json"} & {*archive.namelist()}
     with archives.opened(path, name) as (_, record, weights):
-        found = []
-        weights.visititems(
-            lambda _, node: found.append(node[()]) if isinstance(node, h5py.Dataset) else None
-        )
+        found = [array[()] for array in archives.arrays(weights).values()]
         return _without_place(json.dumps(record)), _digest(found)
 
 

@@ -13,7 +13,7 @@ from hostile import torch_file
 from toys import merge_captioner, merge_network
 
 from captioning.data import images
-from captioning.encoders import backbones, loading
+from captioning.encoders import backbones, loading, sources
 from captioning.encoders.registry import BACKBONES
 from captioning.formats import checkpoints
 from captioning.pipeline import artifacts
@@ -390,7 +390,8 @@ def test_all_faults_of_a_backbone_are_listed(state, write):
 
 def test_a_checkpoint_of_another_network_is_refused(tiny_resnet50, write):
     path = write("vit.pth", {"blocks.0.attn.qkv.weight": np.zeros(3, "f4")})
-    with pytest.raises(CaptioningError, match=r"one ResNet-50 .*blocks\.0\.attn\.qkv\.weight"):
+    expected = r"one backbone 'resnet50' .*blocks\.0\.attn\.qkv\.weight"
+    with pytest.raises(CaptioningError, match=expected):
         backbones.read(path)
 
 
@@ -467,3 +468,20 @@ def test_encoders_of_two_prefixes_are_two_encoders(state, write, tmp_path):
     for wrong in (3, ["encoder_k."]):
         with pytest.raises(ValueError, match=r"prefix \("):
             loading.from_record(other.record | {"prefix": wrong})
+
+
+def test_published_weights_may_be_of_another_network(tiny_backbone, write, tmp_path, monkeypatch):
+    random = np.random.default_rng(0)
+    shapes = BACKBONES["tiny"].shapes()
+    values = {name: random.random(shape, np.float32) for name, shape in shapes.items()}
+    path = write("published.pth", toys.torchvision_state(values))
+    source = sources.Source("ours", (path.as_uri(),), "imagenet", "MIT", None, "tiny", 128)
+    monkeypatch.setitem(sources.SOURCES, "ours", source)
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
+    encoder = loading.load("ours")
+    assert encoder.dimension == sources.dimension("ours") == 128
+    assert sources.dimension("random") == 2048
+    assert loading.backbone("ours").network == "tiny"
+    whole = np.zeros((1, 224, 224, 3), np.uint8)
+    again = loading.from_record(encoder.record)
+    np.testing.assert_array_equal(again.extract(whole), encoder.extract(whole))

@@ -87,6 +87,17 @@ def test_keras_is_loaded_without_what_no_script_uses():
     assert done.stdout == "{'keras'}\nTrue True\n"
 
 
+def test_help_does_not_wait_for_what_downloads_need():
+    program = (
+        "import sys\nfrom captioning.encoders import sources\n"
+        "print({'keras', 'http.client', 'urllib.request', 'ssl'} & sys.modules.keys())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=REPOSITORY
+    )
+    assert done.stdout == "set()\n"
+
+
 def test_our_own_defects_keep_their_traceback(capsys):
     with pytest.raises(ZeroDivisionError):
         exit_of(raises(ZeroDivisionError()), capsys)

@@ -2,13 +2,21 @@
 
 import unicodedata
 
+import numpy as np
 import pytest
+from PIL import Image
 
-from captioning.data import dataset
+from captioning.data import dataset, hdf5
 from captioning.data.layouts.layout import Layout, gather
 from captioning.data.layouts.registry import LAYOUTS
 from captioning.data.splits import SPLITS, find_splits, split_file_name
+from captioning.pipeline import artifacts
+from captioning.pretraining import run
+from captioning.pretraining.pairs import Pairs
+from captioning.pretraining.simclr import SimCLR
+from captioning.runtime import files
 from captioning.runtime.errors import CaptioningError
+from tests import toys
 
 PUBLISHED = "".join(f"{i}.jpg#0\tA picture number {i} .\n" for i in range(8))
 KAGGLE = "image,caption\n" + "".join(f"{i}.jpg,A picture number {i} .\n" for i in range(8))
@@ -127,22 +135,79 @@ class TextBesidePictures(Layout):
         return gather(self.folder, rows, pictures)
 
 
-def test_captions_may_lie_beside_pictures_in_several_folders(tmp_path):
+@pytest.fixture
+def beside(tmp_path):
+    """A dataset of four pictures in two folders, of which the last has an empty caption."""
     LAYOUTS.add("beside", TextBesidePictures, "a .txt beside each picture")
-    try:
-        for name in ("one/a", "two/b", "two/c"):
-            (tmp_path / name).parent.mkdir(exist_ok=True)
-            (tmp_path / f"{name}.jpg").touch()
-            (tmp_path / f"{name}.txt").write_text(f"A picture {name}")
-        (tmp_path / "two" / "c.txt").write_text("")
-        source = dataset.Dataset(tmp_path)
-        assert [path.stem for path in source.list_pictures()] == ["a", "b", "c"]
-        assert source.captions == {"a": ["A picture one/a"], "b": ["A picture two/b"]}
-        assert source.parsed.complaints == [
-            f"{tmp_path}, {tmp_path / 'two' / 'c.txt'}: expected an image name and a caption; "
-            "ignored"
-        ]
-    finally:
-        LAYOUTS.remove("beside")
+    for name in ("one/a", "two/b", "two/c", "two/d"):
+        (tmp_path / "beside" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8)).save(tmp_path / "beside" / f"{name}.jpg")
+        (tmp_path / "beside" / f"{name}.txt").write_text(f"A picture {name}")
+    (tmp_path / "beside" / "two" / "d.txt").write_text("")
+    yield dataset.Dataset(tmp_path / "beside")
+    LAYOUTS.remove("beside")
+
+
+def test_captions_may_lie_beside_pictures_in_several_folders(beside, tmp_path):
+    assert [path.stem for path in beside.list_pictures()] == ["a", "b", "c", "d"]
+    captions = {"a": "A picture one/a", "b": "A picture two/b", "c": "A picture two/c"}
+    assert beside.captions == {key: [caption] for key, caption in captions.items()}
+    assert beside.parsed.complaints == [
+        f"{beside.folder}, {beside.folder / 'two' / 'd.txt'}: expected an image name and a "
+        "caption; ignored"
+    ]
     with pytest.raises(CaptioningError, match="folder of images"):
         dataset.Dataset(tmp_path).list_pictures()
+
+
+def test_features_are_of_the_pictures_of_all_folders(beside, tmp_path, here):
+    with toys.tiny_resnet50():
+        here("1_data_preprocessor.py", *("--dataset", beside.folder, "--workdir", tmp_path),
+             *("--encoder", "random", "--only", "features", "--limit", "2"))  # fmt: skip
+    assert list(artifacts.load_features(tmp_path).values) == ["a", "b"]
+
+
+@pytest.fixture
+def pictures_file(tmp_path):
+    """An HDF5 file of the first three of these pictures."""
+    writer = hdf5.ImageWriter(tmp_path / "pictures.hdf5", 48)
+    for _ in range(3):
+        writer.append("train_img", np.zeros((48, 48, 3), np.uint8))
+    names = [b"a.jpg", b"b.jpg", b"c.jpg"]
+    writer.finish({"train_names": names, "val_names": [], "test_names": []}, {})
+    writer.close()
+    return tmp_path / "pictures.hdf5"
+
+
+def test_pairs_are_of_the_pictures_of_all_folders(beside, pictures_file):
+    images = hdf5.Images(pictures_file, "train_img")
+    pairs = Pairs.find(beside, {"train": ["a"], "dev": ["b"]}, images)
+    assert (pairs.train, pairs.dev) == ([["picture onea"]], [["picture twob"]])
+
+
+def test_pretraining_tells_captions_apart_that_are_no_file(
+    beside, pictures_file, tmp_path, monkeypatch, tiny_backbone
+):
+    records = []
+    monkeypatch.setattr(run, "prepare", lambda *given: records.append(given[-1]))
+    settings = {"seed": 0, "method": "simclr"}
+    for caption in ("A picture", "Another picture"):
+        (beside.folder / "two" / "c.txt").write_text(caption)
+        with pytest.raises(AttributeError):  # nothing was prepared
+            run.pretrain(
+                pictures_file,
+                tmp_path,
+                settings,
+                SimCLR.Settings(),
+                network="tiny",
+                encoder_size=48,
+                dataset_folder=beside.folder,
+                workdir=tmp_path,
+            )
+    one, other = (record["captions_sha256"] for record in records)
+    assert one != other
+
+
+def test_captions_of_a_file_have_its_digest(tiny):
+    source = dataset.Dataset(tiny)
+    assert source.captions_sha256 == files.sha256(source.caption_file)

@@ -241,14 +241,16 @@ def test_the_script_takes_settings_of_the_method_and_the_former_names(file, tmp_
     told = run("--set", "temprature=1", check=1)
     assert "settings warm_up, jitter, blur, temperature" in told.stderr
     assert "found 'temprature'" in told.stderr
-    told = run("--contrastive-weight", "0.5", "--temperature", "0.3", "--set", "projection=16",
-               "--backbone", "small", name="contrastive/main.py")  # fmt: skip
+    told = run("--contrastive-weight", "0.5", "--temperature", "0.3", "--backbone", "small",
+               "--set", "projection=16", "blur=0", "--set", "jitter=.5",
+               name="contrastive/main.py")  # fmt: skip
     assert "--contrastive-weight: simclr has no use for it" in told.stderr
     with h5py.File(tmp_path / "contrastive_work/encoder.weights.h5") as written:
         record = json.loads(written.attrs["encoder"])
     assert record["backbone"] == record["settings"]["backbone"] == "resnet18"
     own = record["settings"]["method_settings"]
     assert (own["temperature"], own["projection"], own["hidden"]) == (0.3, 16, None)
+    assert (own["blur"], own["jitter"]) == (0, 0.5)
 
 
 def test_files_of_encoders_with_the_former_name_are_read(tmp_path):

@@ -3,13 +3,15 @@
 import contextlib
 import dataclasses
 import functools
+import hashlib
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
 from captioning.data.ids import ImageIds
 from captioning.data.layouts.layout import Captions, Layout
 from captioning.data.layouts.registry import LAYOUTS
-from captioning.runtime import console
+from captioning.runtime import console, files
 from captioning.runtime.errors import CaptioningError
 
 
@@ -89,6 +91,13 @@ class Dataset:
     def captions(self) -> Mapping[str, list[str]]:
         """Image id → raw captions, images and captions in file order."""
         return self.parsed.captions
+
+    @property
+    def captions_sha256(self) -> str:
+        """SHA-256 of the file of captions; where each has its own, of the captions as JSON."""
+        if self.caption_file.is_file():
+            return files.sha256(self.caption_file)
+        return hashlib.sha256(json.dumps(self.captions).encode()).hexdigest()
 
     @functools.cached_property
     def image_ids(self) -> ImageIds:

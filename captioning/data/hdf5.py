@@ -217,7 +217,7 @@ class Images:
         return pixels.reshape(*rows.shape, *self.shape[1:])
 
     def hashes(self, rows: Sequence[int] | None = None) -> np.ndarray:
-        """Hashes of the pictures' ids, see `captioning.seen`; none where the file has no names."""
+        """Hashes of the pictures' ids, see `data.seen`; none where the file has no names."""
         try:
             names = self.names()
         except CaptioningError:

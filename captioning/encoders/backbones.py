@@ -32,7 +32,7 @@ _ANCHORS = {
     },
 }
 _RECORD = "encoder"  # an attribute of the HDF5 file, JSON
-_SEEN = "seen"  # a dataset of it, uint64: see `captioning.seen`
+_SEEN = "seen"  # a dataset of it, uint64: see `data.seen`
 _ADVICE = "get or make it again"
 # Words in the name of an encoder that is the moving average of another: MoCo's encoder_k, DINO's
 # teacher, BYOL's target, solo-learn's momentum_backbone
@@ -49,7 +49,7 @@ class Backbone:
         size: height and width in pixels of the pictures it is meant for.
         preprocessing: a name of `sources.PREPROCESSINGS`.
         pool_padding: one of the network's `pool_paddings`.
-        seen: the images it has been trained on, see `captioning.seen`.
+        seen: the images it has been trained on, see `data.seen`.
         prefix: of its tensors' names, where `read` had to be told which backbone of the file.
     """
 
@@ -115,7 +115,7 @@ def random(seed: int) -> Backbone:
     return Backbone(values)
 
 
-def read(path: Path, prefix: str | None = None) -> Backbone:
+def read(path: Path, prefix: str | None = None, network: str = "resnet50") -> Backbone:
     """The backbone in a file of weights.
 
     What else a checkpoint holds is left aside and named on stderr. Of an encoder and its moving
@@ -123,9 +123,10 @@ def read(path: Path, prefix: str | None = None) -> Backbone:
 
     Args:
         path: PyTorch's `.ckpt`, `.pth` and `.pth.tar`, a TensorFlow checkpoint, or a `.weights.h5`
-            of `save` or of Keras, of `residual.resnet50`.
+            of `save`, or of Keras.
         prefix: what the names of the backbone's tensors begin with, where a checkpoint of
             PyTorch holds several; the last dot may be left out.
+        network: of the weights, a name of `registry.BACKBONES`; a file of `save` tells itself.
 
     Raises:
         CaptioningError: if the file is damaged, does not hold exactly such a backbone, holds
@@ -144,15 +145,16 @@ def read(path: Path, prefix: str | None = None) -> Backbone:
                 f"{path} is not a whole HDF5 file ({printable(str(error))}); check the path, or "
                 "make it again"
             ) from None
-        return Backbone(_own(path))
+        return Backbone(_own(path, network), network)
     framework, tensors = checkpoints.read(path)
-    shapes = BACKBONES["resnet50"].shapes(224)
+    # From here on for residual networks alone: their names, their padding, their kernels
+    shapes = BACKBONES[network].shapes(Backbone.size)
     if framework == "torch":
-        return _torchvision(tensors, shapes, path, prefix)
+        return _torchvision(tensors, shapes, path, prefix, network)
     if prefix is not None:
         raise _no_choice(path)
-    values = _google(tensors, shapes, path)
-    return Backbone(values, preprocessing="unit", pool_padding="same")
+    values = _google(tensors, shapes, path, network)
+    return Backbone(values, network, preprocessing="unit", pool_padding="same")
 
 
 def _no_choice(path: Path) -> CaptioningError:
@@ -206,15 +208,12 @@ def _saved(path: Path, file: h5py.File) -> Backbone:
         or record.get("pool_padding") not in BACKBONES[network].pool_paddings
     ):
         raise ValueError("its record describes none")
-    nodes = {}
-    file.visititems(
-        lambda name, node: nodes.update({name: node}) if isinstance(node, h5py.Dataset) else None
-    )
+    nodes = archives.arrays(file)
     shapes = BACKBONES[network].shapes(size)
     images = nodes.pop(_SEEN, None)
     if images is not None and (images.ndim != 1 or images.dtype != np.uint64):
         raise ValueError("it does not tell which images it has seen")
-    _check(nodes, shapes, "", path, network=f"backbone {network!r}")  # before any is read
+    _check(nodes, shapes, "", path, network)  # before any is read
     if any(nodes[name].dtype.kind != "f" for name in shapes):
         raise ValueError("it holds something else than floats")
     values = {name: nodes[name][()].astype(np.float32) for name in shapes}
@@ -223,26 +222,20 @@ def _saved(path: Path, file: h5py.File) -> Backbone:
     return Backbone(values, network, size, *how, seen.NONE if images is None else images[()])
 
 
-def _own(path: Path) -> dict[str, np.ndarray]:
-    network = BACKBONES["resnet50"].build(224)
-    arrays = []
+def _own(path: Path, name: str) -> dict[str, np.ndarray]:
+    network = BACKBONES[name].build(Backbone.size)
     try:
         with h5py.File(path) as file:
-            file.visititems(lambda _, item: arrays.append(item) if hasattr(item, "shape") else None)
-        if len(arrays) != len(network.variables):  # Keras passes over what it does not look for
-            raise ValueError(f"{len(arrays)} arrays instead of {len(network.variables)}")
-        network.load_weights(path)
+            archives.fill(path, file, network, f"the backbone {name!r}", _ADVICE)
     except (ValueError, OSError, KeyError) as error:
         raise CaptioningError(
-            f"expected the weights of residual.resnet50 in {path}, found others "
+            f"expected the weights of the backbone {name!r} in {path}, found others "
             f"({str(error).splitlines()[0]}); check the path"
         ) from None
-    values = parameters(network)
-    archives.check_finite(values, path, _ADVICE)
-    return values
+    return parameters(network)
 
 
-def _google(tensors: dict, shapes: dict, path: Path) -> dict[str, np.ndarray]:
+def _google(tensors: dict, shapes: dict, path: Path, network: str) -> dict[str, np.ndarray]:
     """Google's names number the layers in the order in which they are made.
 
     A block makes its projection before its other convolutions: `bottleneck_block` in
@@ -256,13 +249,15 @@ def _google(tensors: dict, shapes: dict, path: Path) -> dict[str, np.ndarray]:
         keys[f"base_model/{layer}{number}/{kind}"] = name
     prefix = "base_model/"
     inside = {key: tensor for key, tensor in tensors.items() if key.startswith(prefix)}
-    _check(inside, {key: shapes[name] for key, name in keys.items()}, prefix, path)
+    _check(inside, {key: shapes[name] for key, name in keys.items()}, prefix, path, network)
     archives.check_finite({key: tensors[key] for key in keys}, path, _ADVICE)
     _leave_aside(tensors.keys() - inside.keys(), prefix, path)
     return {name: tensors[key] for key, name in keys.items()}
 
 
-def _torchvision(tensors: dict, shapes: dict, path: Path, prefix: str | None) -> Backbone:
+def _torchvision(
+    tensors: dict, shapes: dict, path: Path, prefix: str | None, network: str
+) -> Backbone:
     """The backbone of torchvision's names behind a prefix; kernels are (out, in, h, w)."""
     renamed = {
         key.removesuffix(anchor): modules
@@ -273,8 +268,8 @@ def _torchvision(tensors: dict, shapes: dict, path: Path, prefix: str | None) ->
     prefixes = list(renamed)
     if not prefixes:
         raise CaptioningError(
-            f"expected one ResNet-50 with torchvision's names in {path}, found none among its "
-            f"tensors ({_listed(tensors)}); check the path"
+            f"expected one backbone {network!r} with torchvision's names in {path}, found none "
+            f"among its tensors ({_listed(tensors)}); check the path"
         )
     usual = _online(prefixes)
     taken = usual if prefix is None else _named(prefix, prefixes, path)
@@ -310,14 +305,14 @@ def _torchvision(tensors: dict, shapes: dict, path: Path, prefix: str | None) ->
         key = taken + ".".join([renamed[taken].get(module, module), *rest, kinds[kind]])
         keys[key] = name
         expected[key] = tuple(shape[i] for i in (3, 2, 0, 1)) if len(shape) == 4 else shape
-    _check(inside, expected, taken, path)
+    _check(inside, expected, taken, path, network)
     archives.check_finite({key: tensors[key] for key in keys}, path, _ADVICE)
     _leave_aside(tensors.keys() - inside.keys(), taken, path)
     values = {
         name: tensors[key].transpose(2, 3, 1, 0) if tensors[key].ndim == 4 else tensors[key]
         for key, name in keys.items()
     }
-    return Backbone(values, prefix=None if taken == usual else taken)
+    return Backbone(values, network, prefix=None if taken == usual else taken)
 
 
 def _online(prefixes: list[str]) -> str | None:
@@ -360,7 +355,7 @@ def _check(
     expected: dict[str, tuple[int, ...]],
     prefix: str,
     path: Path,
-    network: str = "ResNet-50",
+    network: str,
 ) -> None:
     """Every tensor of the network there, of its shape, and no other but those known to be idle."""
     missing = [key for key in expected if key not in tensors]
@@ -374,7 +369,7 @@ def _check(
     if any(faults.values()):
         found = "; ".join(f"{fault} {_listed(keys)}" for fault, keys in faults.items() if keys)
         raise CaptioningError(
-            f"expected exactly the tensors of a {network} in {path}, found {found}; "
+            f"expected exactly the tensors of the backbone {network!r} in {path}, found {found}; "
             "use a checkpoint of that network"
         )
 

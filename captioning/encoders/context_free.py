@@ -10,18 +10,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-import h5py
 import keras
 import numpy as np
 from keras import layers, ops
 
 from captioning.data import seen
 from captioning.encoders import residual
-from captioning.encoders.registry import JIGSAW_BACKBONES
+from captioning.encoders.registry import JIGSAW_BACKBONES, TILES
 from captioning.formats import archives
 from captioning.runtime.errors import refusing
 
-TILES = 9
 MODES = ("full", "single")
 PREPROCESSING = "standardised"  # a tile, or the whole picture
 _RECORD = "jigsaw.json"  # a member of the .keras archive
@@ -101,7 +99,8 @@ def load(path: Path, dtype: str | None = None) -> tuple[keras.Model, dict]:
     """Read a network and its record; the network is built by its record and only arrays are taken.
 
     Raises:
-        CaptioningError: if the file is damaged, or is not exactly such a network.
+        CaptioningError: if the file is damaged, or is not exactly such a network, or holds
+            numbers that are not finite.
     """
     with (
         refusing(path, "a network trained by jigsaw/main.py"),
@@ -110,14 +109,7 @@ def load(path: Path, dtype: str | None = None) -> tuple[keras.Model, dict]:
         if not _is_sound(record, path.stat().st_size):
             raise ValueError("it carries no record of one")
         model = of_record(record, dtype)
-        found = []
-        weights.visititems(
-            lambda _, node: found.append(node.shape) if isinstance(node, h5py.Dataset) else None
-        )
-        # Keras passes over what it does not look for
-        if sorted(found) != sorted(tuple(variable.shape) for variable in model.weights):
-            raise ValueError(f"its arrays are not those of {record['backbone']}")
-        model.load_weights(path)
+        archives.fill(path, weights, model, record["backbone"], "train it again")
     return model, record
 
 
@@ -138,7 +130,7 @@ def _is_sound(record: dict, size: int) -> bool:
 
 
 def images_seen(record: dict) -> np.ndarray:
-    """What the record of a network says of the images it was trained on: `captioning.seen`."""
+    """What the record of a network says of the images it was trained on: `data.seen`."""
     try:
         return seen.from_text(record.get("seen", ""))
     except (TypeError, ValueError):  # a record as untrusted as its file

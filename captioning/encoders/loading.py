@@ -21,7 +21,6 @@ from captioning.formats import archives
 from captioning.runtime import files
 from captioning.runtime.errors import CaptioningError
 
-PRECISIONS = ("float32", "bfloat16")
 _WITH_CORNERS = 16 / 13  # side of a picture beside that of its four corners
 
 
@@ -32,7 +31,7 @@ class Encoder:
     Attributes:
         network: uint8 RGB (n, size, size, 3) → (n, dimension), or (n, tokens, dimension).
         record: JSON-able; `from_record` takes it.
-        seen: the images it has been trained on, see `captioning.seen`.
+        seen: the images it has been trained on, see `data.seen`.
     """
 
     network: keras.Model
@@ -98,7 +97,7 @@ def load(
     crops: int = 1,
     prefix: str | None = None,
 ) -> Encoder:
-    """A ResNet-50 for crops of 224×224 pixels, with 2048 features; or one pretrained here.
+    """A published encoder, such as a ResNet-50 for 224×224 pixels; or one pretrained here.
 
     Args:
         name_or_file: one of `sources.NAMES` (downloaded once), or a file: PyTorch's `.ckpt`,
@@ -106,8 +105,8 @@ def load(
             `.weights.h5` of `pretraining/main.py` or `residual.resnet50`, the `.h5` of
             `keras.applications.ResNet50`, or the `.keras` of `jigsaw/main.py` (see `of_jigsaw`).
         preprocessing: a name of `sources.PREPROCESSINGS`; None is that of the source.
-        precision: one of `PRECISIONS`; bfloat16 is twice as fast where the processor has it, and
-            its features differ by less than 1 %.
+        precision: one of `runtime.precision.PRECISIONS`; bfloat16 is twice as fast where the
+            processor has it, and its features differ by less than 1 %.
         seed: of the weights of "random".
         crops: one of `sources.CROPS`; features are the mean over as many crops of the picture,
             see `crops_of`, and take as many times as long.
@@ -142,19 +141,20 @@ def load(
         drawn = backbones.random(seed)
         bare, of_source, images = drawn.for_inference(precision), drawn.preprocessing, drawn.seen
     else:
-        if name in sources.SOURCES:
+        source = sources.SOURCES.get(name)
+        if source:
             path = sources.fetch(name)
             record = {"name": name, "file": None}
         else:
             path = _existing(name)
             record = {"name": path.name, "file": str(path)}
         record["sha256"] = _digest(path)
-        read = _read(path, precision, prefix)
+        read = _read(path, precision, prefix, source.network if source else "resnet50")
         bare, of_source, images = read.network, read.preprocessing, read.seen
         if read.prefix is not None:
             record["prefix"] = read.prefix
-        if name in sources.SOURCES:
-            of_source = sources.SOURCES[name].preprocessing
+        if source:
+            of_source = source.preprocessing
     how = preprocessing or of_source
     if crops > 1 and len(bare.output_shape) > 2:
         raise CaptioningError(
@@ -229,11 +229,7 @@ def of_jigsaw(path: Path, mode: str = context_free.MODES[0], precision: str = "f
         CaptioningError: if the file is damaged, is not exactly such a network, or holds numbers
             that are not finite.
     """
-    network, trained = context_free.encoder(
-        path, mode, None if precision == "float32" else precision
-    )
-    arrays = {w.path: keras.ops.convert_to_numpy(w) for w in network.weights}
-    archives.check_finite(arrays, path, "train it again")
+    network, trained = context_free.encoder(path, mode, precision)
     record = {
         "name": f"jigsaw {trained['backbone']}",
         "file": str(path.resolve()),
@@ -269,8 +265,10 @@ def backbone(name_or_file: str, seed: int = 0) -> backbones.Backbone:
         )
     source = sources.SOURCES.get(name_or_file)
     path = sources.fetch(name_or_file) if source else _existing(name_or_file)
-    read = backbones.read(path)
-    return dataclasses.replace(read, preprocessing=source.preprocessing) if source else read
+    if not source:
+        return backbones.read(path)
+    read = backbones.read(path, network=source.network)
+    return dataclasses.replace(read, preprocessing=source.preprocessing)
 
 
 def of_backbone(backbone: backbones.Backbone, precision: str = "float32") -> Encoder:
@@ -353,10 +351,10 @@ class _Read(NamedTuple):
     prefix: str | None  # the decisive one
 
 
-def _read(path: Path, precision: str, prefix: str | None) -> _Read:
+def _read(path: Path, precision: str, prefix: str | None, network: str) -> _Read:
     if path.suffix == ".h5" and not path.name.endswith(".weights.h5") and prefix is None:
         return _Read(_keras_applications(path, precision), "caffe", seen.NONE, None)
-    read = backbones.read(path, prefix)
+    read = backbones.read(path, prefix, network)
     return _Read(read.for_inference(precision), read.preprocessing, read.seen, read.prefix)
 
 

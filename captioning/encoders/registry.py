@@ -12,6 +12,8 @@ BACKBONES = Registry(
 )
 FORMER_NAMES = {"small": "resnet18"}  # in old files, and on the command line
 
+TILES = 9  # of a puzzle, which is what the jigsaw network sees
+
 # `encoders.context_free.Parts`: the reference's names, of which `small` is no ResNet-18
 JIGSAW_BACKBONES = Registry(
     "backbone of the jigsaw network",

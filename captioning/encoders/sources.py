@@ -4,10 +4,8 @@ Importing this module is cheap: scripts list its names in `--help`.
 """
 
 import dataclasses
-import http.client
 import os
 import tempfile
-import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -50,7 +48,7 @@ PREPROCESSINGS = {
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """Published weights of a ResNet-50, and what they must be fed with.
+    """Published weights of a network, and what they must be fed with.
 
     Attributes:
         title: what a reader should see.
@@ -58,6 +56,8 @@ class Source:
         preprocessing: a name of `PREPROCESSINGS`.
         licence: of the weights.
         sha256: of the first file, where its publisher's is known.
+        network: a name of `registry.BACKBONES`; `backbones.read` must know its file's names.
+        dimension: of its features, to be told before anything is downloaded.
     """
 
     title: str
@@ -65,6 +65,8 @@ class Source:
     preprocessing: str
     licence: str
     sha256: str | None = None
+    network: str = "resnet50"
+    dimension: int = 2048
 
 
 _FACEBOOK = "https://dl.fbaipublicfiles.com"
@@ -139,7 +141,6 @@ SOURCES = {
     ),
 }
 
-DIMENSION = 2048  # of the features of every source: all are ResNet-50
 NAMES = (*SOURCES, "random")  # "random" is drawn from a seed, so it has no source
 
 # Tensors that checkpoints hold behind the backbone's own prefix and beside it: heads,
@@ -160,6 +161,11 @@ IGNORED = (
 )
 
 
+def dimension(name: str) -> int:
+    """Length of the features of one of `NAMES`; "random" is a ResNet-50 too."""
+    return SOURCES[name].dimension if name in SOURCES else Source.dimension
+
+
 def cached(name: str) -> Path:
     """Where the file of a named source lies once it is downloaded, in Keras's cache."""
     home = os.environ.get("KERAS_HOME")
@@ -176,6 +182,8 @@ def fetch(name: str) -> Path:
         CaptioningError: with the URL and the place to put the file, when it cannot be had, and
             when it is not the file its publisher describes.
     """
+    import http.client
+
     source = SOURCES[name]
     place = cached(name)
     for url in source.urls:
@@ -204,6 +212,8 @@ def download(url: str, path: Path) -> None:
     Raises:
         OSError, http.client.HTTPException: when the connection fails or ends early.
     """
+    import urllib.request  # a tenth of a second, which `--help` need not wait for
+
     with urllib.request.urlopen(url, timeout=30) as response, files.atomic(path) as temporary:
         total = int(response.headers.get("Content-Length") or 0)
         with (

@@ -95,6 +95,39 @@ def refuse_traps(path: str | os.PathLike, file: h5py.File) -> None:
         raise CaptioningError(f"{path} unpacks to far more than its size; do not trust it")
 
 
+def arrays(group: h5py.Group) -> dict[str, h5py.Dataset]:
+    """All arrays of an HDF5 file or group, by name, not read yet."""
+    found = {}
+    group.visititems(
+        lambda name, node: found.update({name: node}) if isinstance(node, h5py.Dataset) else None
+    )
+    return found
+
+
+def fill(
+    path: str | os.PathLike, file: h5py.Group, network: keras.Model, name: str, advice: str
+) -> None:
+    """Load the weights that Keras wrote into a network.
+
+    Args:
+        path: the `.keras` or `.weights.h5` file.
+        file: its arrays, see `opened`.
+        name: what to call the network.
+        advice: see `check_finite`.
+
+    Raises:
+        ValueError: if they are of another network. Keras passes over arrays that it does not
+            look for.
+        CaptioningError: if a number is not finite.
+    """
+    shapes = [array.shape for array in arrays(file).values()]
+    if sorted(shapes) != sorted(tuple(weight.shape) for weight in network.weights):
+        raise ValueError(f"its {len(shapes)} arrays are not those of {name}")
+    network.load_weights(path)
+    weights = {weight.path: keras.ops.convert_to_numpy(weight) for weight in network.weights}
+    check_finite(weights, path, advice)
+
+
 def check_finite(arrays: Mapping[str, np.ndarray], where: str | os.PathLike, advice: str) -> None:
     """Raise `CaptioningError` unless every number of a network is finite and real.
 

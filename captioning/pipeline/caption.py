@@ -96,7 +96,8 @@ def _encoder_of(network: "Captioner", name: str | None, folder: Path) -> "Encode
     record = network.record.get("encoder")
     published = name in sources.NAMES
     if record and published and name != record["name"]:
-        network.check_features(sources.DIMENSION, {"name": name})  # refuses, before a download
+        given = {"name": name}
+        network.check_features(sources.dimension(name), given)  # refuses, before a download
     if record and (not name or published or record["sha256"]):
         if name and not published:
             record, folder = record | {"file": name}, None
@@ -109,7 +110,7 @@ def _encoder_of(network: "Captioner", name: str | None, folder: Path) -> "Encode
             ) from None
     name = name or sources.DEFAULT
     if name in sources.NAMES:  # refused, if at all, before it is downloaded
-        network.check_features(sources.DIMENSION, None)
+        network.check_features(sources.dimension(name), None)
     return loading.load(name)
 
 

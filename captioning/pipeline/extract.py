@@ -1,9 +1,10 @@
 """Stage 1: images → features.pkl."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from captioning.data import ids, images, seen
+from captioning.data import ids, seen
 from captioning.pipeline import artifacts
 from captioning.runtime import console, files, versions
 
@@ -13,24 +14,23 @@ if TYPE_CHECKING:  # Keras is loaded by the stages that need it
 
 def extract(
     encoder: "Encoder",
-    folder: Path,
+    paths: Sequence[Path],
     workdir: Path,
     batch_size: int,
-    limit: int | None = None,
     strict: bool = False,
     image_ids: ids.ImageIds | None = None,
 ) -> tuple[list[Path], int]:
-    """Features of every readable image of a folder → `features.pkl`, `features.json`.
+    """Features of every readable image → `features.pkl`, `features.json`.
 
     Args:
-        image_ids: of the dataset; None for those of the folder's files alone.
+        paths: files of images, and what else lies among them.
+        image_ids: of the dataset; None for those of `paths` alone.
 
     Returns:
         the paths written, and the number of files skipped.
     """
     from captioning.encoders import extraction
 
-    paths = images.list_files(folder)[:limit]
     image_ids = image_ids or ids.ImageIds(paths)
     with files.locked(workdir):
         features, skipped = extraction.extract(

@@ -19,7 +19,7 @@ example.
     run            start, prepare, train: from weights and pictures to encoder.weights.h5
     pairs          pictures and their captions, train and dev
     views, view_batches   random views of pictures, and batches of them, the same after resuming
-    feature_probe  how good the features are while training goes on
+    feature_probe  how good the features are while training goes on; callbacks: what it is made of
 
 The jigsaw branch trains a network of its own, on puzzles instead of views, into a file of its own:
 

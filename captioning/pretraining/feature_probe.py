@@ -4,18 +4,18 @@ import dataclasses
 import math
 from collections.abc import Callable, Sequence
 
-import keras
 import numpy as np
 from PIL import Image
 
 from captioning.data import hdf5
 from captioning.encoders import backbones, loading
 from captioning.encoders.network import parameters
+from captioning.pretraining.callbacks import Resumable
 from captioning.pretraining.pairs import Pairs
 from captioning.scores import probes
 
 
-class FeatureProbe(keras.callbacks.Callback):
+class FeatureProbe(Resumable):
     """Every few epochs: how many directions features vary in, and how well neighbours share words.
 
     Adds `rank` and, with captions, `neighbours` to the epoch's row of the history; an epoch that is
@@ -44,11 +44,8 @@ class FeatureProbe(keras.callbacks.Callback):
         self.encoder = loading.of_backbone(backbone, precision)
         self.last = {"rank": math.nan} | ({"neighbours": math.nan} if neighbours else {})
 
-    def on_epoch_begin(self, epoch, logs=None):
-        self.begun = epoch
-
     def on_epoch_end(self, epoch, logs=None):
-        if getattr(self, "begun", None) != epoch:  # an epoch of before, replayed on resuming
+        if self.is_replayed(epoch):
             self.last = {key: logs[key] for key in self.last}
             return
         due = (epoch + 1) % self.every == 0 or epoch + 1 == self.params["epochs"]

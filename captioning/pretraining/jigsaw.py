@@ -15,9 +15,11 @@ from captioning.data import hdf5, seen
 from captioning.encoders import context_free
 from captioning.formats import pickles
 from captioning.pretraining import permutation_sets
+from captioning.pretraining.callbacks import Resumable
 from captioning.pretraining.puzzle_batches import PuzzleBatches
 from captioning.runtime import console, files, optimizers, training, versions
 from captioning.runtime.errors import CaptioningError
+from captioning.runtime.precision import TRAINING
 
 MODEL, HISTORY, ACCURACY = "model.keras", "history.pkl", "test_accuracy.pkl"
 
@@ -118,7 +120,7 @@ def train(
         the paths written.
     """
     keras.utils.set_random_seed(settings["seed"])
-    dtype = {"float32": None, "bfloat16": "mixed_bfloat16"}[settings["precision"]]
+    dtype = TRAINING[settings["precision"]]
     with _all_gpus():
         model = context_free.of_record(record, dtype)
         optimizer = optimizers.Adam(settings["learning_rate"])
@@ -204,18 +206,15 @@ class WarmUp(keras.callbacks.Callback):
             self.model.optimizer.learning_rate = self.rate * (batch + 1) / self.params["steps"]
 
 
-class BesideChance(keras.callbacks.Callback):
+class BesideChance(Resumable):
     """Accuracy beside that of guessing; warns when after five epochs the loss is that of it."""
 
     def __init__(self, permutations: int):
         super().__init__()
         self.permutations = permutations
 
-    def on_epoch_begin(self, epoch, logs=None):
-        self.begun = epoch
-
     def on_epoch_end(self, epoch, logs=None):
-        if getattr(self, "begun", None) != epoch:  # an epoch of before, replayed on resuming
+        if self.is_replayed(epoch):
             return
         console.note(
             f"val puzzles solved: {beside_chance(logs['val_accuracy'], self.permutations)}"

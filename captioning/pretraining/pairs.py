@@ -52,7 +52,7 @@ class Pairs:
                 "methods without captions learn from them"
             )
         wanted = set(ids["dev"]) & captions.keys()
-        groups = source.image_ids.group(images.list_files(source.image_folder))
+        groups = source.image_ids.group(source.list_pictures())
         paths = [paths[0] for key, paths in groups.items() if key in wanted]
         dev, dev_pictures = [], []
         for batch in images.batches(paths, pictures.shape[1], 100):

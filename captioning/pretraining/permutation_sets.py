@@ -14,9 +14,9 @@ from collections.abc import Iterator
 import numpy as np
 
 from captioning.data import text
+from captioning.encoders.registry import TILES
 from captioning.runtime.errors import CaptioningError, refusing
 
-TILES = 9
 ALL = math.factorial(TILES)  # 362,880
 STRUCTURED = 3024  # size of the largest set that is constructed, not searched for
 

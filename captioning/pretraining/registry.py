@@ -2,6 +2,7 @@
 
 from captioning.runtime.registry import Registry
 
+DEFAULT = "simclr"
 METHODS = Registry(  # `pretraining.method.Method`s
     "pretraining method",
     {

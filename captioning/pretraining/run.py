@@ -22,7 +22,7 @@ from captioning.pretraining.method import Method, Settings
 from captioning.pretraining.pairs import Pairs
 from captioning.pretraining.registry import METHODS
 from captioning.pretraining.view_batches import CaptionedViewBatches, ViewBatches
-from captioning.runtime import console, files, optimizers, training, versions
+from captioning.runtime import console, files, optimizers, precision, training, versions
 from captioning.runtime.errors import CaptioningError
 
 ENCODER = "encoder.weights.h5"
@@ -86,7 +86,7 @@ def pretrain(
             splits = find_splits(source, workdir, split_seed, source.captions)
             drawn = splits.written
             pairs = Pairs.find(source, splits.ids, pictures)
-            record["captions_sha256"] = files.sha256(source.caption_file)
+            record["captions_sha256"] = source.captions_sha256
         rows = pairs.rows if METHODS[record["method"]].reads_captions else None
         trained_on = seen.union(backbone.seen, pictures.hashes(rows))
         backbone = dataclasses.replace(backbone, seen=trained_on)
@@ -153,7 +153,7 @@ def prepare(
     keras.utils.set_random_seed(settings["seed"])
     kind = METHODS[settings["method"]]
     own = kind.Settings(**settings.get("method_settings", {}))
-    dtype = {"float32": None, "bfloat16": "mixed_bfloat16"}[settings["precision"]]
+    dtype = precision.TRAINING[settings["precision"]]
     network = backbone.trainable(settings["size"], dtype)
     model = kind(network, backbone.preprocessing, own, pairs if kind.reads_captions else None)
 

@@ -4,7 +4,8 @@ import dataclasses
 
 import numpy as np
 
-TILES = 9
+from captioning.encoders.registry import TILES
+
 BLOCK = 8  # pictures worked on at a time: what the processor's caches hold
 JITTER = 2  # pixels that a colour channel is shifted by, at most, in each direction
 # ITU-R BT.601 (.299, .587, .114) in 16 bits: float32 adds it up exactly, in whatever order
