@@ -77,17 +77,10 @@ class Decoder:
             CaptioningError, ValueError: if they do not fit together, or a weight is not finite.
         """
         restored = settings.restore(cls.Settings, config["settings"])
-        arrays = archives.datasets(file)
         built = Config(**config | {"settings": restored})
-        check_config(built, sum(array.nbytes for array in arrays))
+        check_config(built, sum(array.nbytes for array in archives.arrays(file).values()))
         decoder = cls(built)
-        weights = decoder.network.weights
-        # Keras passes over what it does not look for
-        if sorted(a.shape for a in arrays) != sorted(tuple(w.shape) for w in weights):
-            raise ValueError(f"its arrays are not those of {cls.name}")
-        decoder.network.load_weights(path)
-        named = {w.path: keras.ops.convert_to_numpy(w) for w in weights}
-        archives.check_finite(named, path, "copy or train it again")
+        archives.fill(path, file, decoder.network, cls.name, "copy or train it again")
         return decoder
 
     @classmethod

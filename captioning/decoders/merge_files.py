@@ -71,14 +71,8 @@ def _saved_weights(group: h5py.Group, found: list[dict]) -> Iterator[list[np.nda
         kind = layer["class_name"].lower()
         name = f"{kind}_{seen[kind]}" if seen[kind] else kind
         seen[kind] += 1
-        arrays = []
-        if name in group:
-            group[name].visititems(
-                lambda _, node, arrays=arrays: (
-                    arrays.append(node[()]) if isinstance(node, h5py.Dataset) else None
-                )
-            )
-        yield arrays
+        stored = archives.arrays(group[name]) if name in group else {}
+        yield [array[()] for array in stored.values()]
 
 
 def _legacy_weights(group: h5py.Group) -> list[np.ndarray]:

@@ -67,13 +67,6 @@ def record(path: str | os.PathLike, name: str) -> dict:
     return found if isinstance(found, dict) else {}
 
 
-def datasets(file: h5py.File) -> list[h5py.Dataset]:
-    """All arrays of a file, in the order of their names; none is read."""
-    found: list[h5py.Dataset] = []
-    file.visititems(lambda _, node: found.append(node) if isinstance(node, h5py.Dataset) else None)
-    return found
-
-
 def refuse_traps(path: str | os.PathLike, file: h5py.File) -> None:
     """Refuse what a model never needs: to point into other files, or to be mostly empty.
 

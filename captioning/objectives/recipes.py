@@ -12,9 +12,8 @@ from captioning.objectives.cross_entropy import NextWord
 from captioning.objectives.data import CaptionData, Standardisation
 from captioning.runtime import optimizers, training
 from captioning.runtime.errors import CaptioningError
+from captioning.runtime.precision import TRAINING
 from captioning.runtime.settings import setting
-
-DTYPES = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
 
 
 class Recipe:
@@ -119,7 +118,7 @@ class Fast(Recipe):
                 f"expected a decoder with `fold` for the recipe 'fast', which standardises "
                 f"features; {kind.name!r} has none"
             )
-        network = kind.build(config, DTYPES[precision])
+        network = kind.build(config, TRAINING[precision])
         if self.plateau:
             return _compiled(network, optimizers.Adam(self.settings.plateau_learning_rate))
         rate = keras.optimizers.schedules.CosineDecay(self.settings.learning_rate, steps)
@@ -161,6 +160,6 @@ class Reference(Recipe):
                 f"expected the decoder 'merge' for the recipe 'reference', found {kind.name!r}; "
                 "train it with --recipe fast"
             )
-        network = merge.build(config, logits=True, dtype=DTYPES[precision])
+        network = merge.build(config, logits=True, dtype=TRAINING[precision])
         how = self.settings
         return _compiled(network, optimizers.Adam(how.learning_rate, epsilon=how.epsilon))
