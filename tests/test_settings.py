@@ -90,10 +90,11 @@ def test_settings_of_several_kinds_go_by_one_option():
 
 def test_what_was_recorded_as_json_is_restored_and_checked():
     example = Example(units=7, clip=None, widths=(3, 4), title="a=b")
-    assert settings.restore(Example, json.loads(json.dumps(dataclasses.asdict(example)))) == example
+    written = json.dumps(dataclasses.asdict(example))
+    assert settings.restore(Example, json.loads(written), "a") == example
     for wrong in ({"units": "wide"}, {"units": 10**400}, {"dropout": 2}, {"another": 1}):
-        with pytest.raises(CaptioningError, match=next(iter(wrong))):
-            settings.restore(Example, wrong)
+        with pytest.raises(CaptioningError, match=rf"m\.keras: .*{next(iter(wrong))}"):
+            settings.restore(Example, wrong, "m.keras")
 
 
 def test_a_description_has_a_line_a_field_that_parse_reads():

@@ -76,7 +76,7 @@ class Decoder:
         Raises:
             CaptioningError, ValueError: if they do not fit together, or a weight is not finite.
         """
-        restored = settings.restore(cls.Settings, config["settings"])
+        restored = settings.restore(cls.Settings, config["settings"], path)
         built = Config(**config | {"settings": restored})
         check_config(built, sum(array.nbytes for array in archives.arrays(file).values()))
         decoder = cls(built)

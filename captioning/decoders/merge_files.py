@@ -90,7 +90,7 @@ def _rebuild(
     _check_finite(path, parts, arrays)
     max_length = _input_length(path, found, parts["embedding"])
     dimension, vocabulary_size, units, embedding, decoder_units = widths
-    how = settings.restore(Settings, recorded)
+    how = settings.restore(Settings, recorded, path)
     how = dataclasses.replace(
         how, units=units, embedding_width=embedding, decoder_width=decoder_units
     )

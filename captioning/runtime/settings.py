@@ -13,6 +13,7 @@ ints or floats of any length (`widths=64,128`).
 
 import dataclasses
 import math
+import os
 import types
 import typing
 from collections.abc import Iterable, Mapping, Sequence
@@ -104,14 +105,20 @@ def parse_all(kinds: Sequence[type], assignments: Iterable[str], /, **defaults: 
     ]
 
 
-def restore(kind: type[T], values: Mapping[str, Any]) -> T:
+def restore(kind: type[T], values: Mapping[str, Any], where: str | os.PathLike) -> T:
     """The instance whose fields were recorded as JSON, checked as `parse` checks texts.
 
+    Args:
+        where: the file that holds the record.
+
     Raises:
-        CaptioningError: as `parse`.
+        CaptioningError: as `parse`, with the file.
     """
     tuples = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
-    return parse(kind, [f"{name}={_written(value)}" for name, value in tuples.items()])
+    try:
+        return parse(kind, [f"{name}={_written(value)}" for name, value in tuples.items()])
+    except CaptioningError as error:
+        raise CaptioningError(f"{where}: {error}; it may be damaged: copy it again") from None
 
 
 def describe(kind: type) -> str:
