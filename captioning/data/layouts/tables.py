@@ -144,7 +144,7 @@ class _Table:
         named = [i for i, word in enumerate(words) if word in _NAME_WORDS]
         said = [i for i, word in enumerate(words) if word in _CAPTION_WORDS]
         header = bool(named and said)
-        # Without the first row, which may be a header of other words: it says nothing of the columns
+        # Without the first row: it may be a header, which says nothing of the rows below
         body = rows[header or len(rows) > 1 :]
         body = [fields for fields in body if len(fields) > 1]
         if not header and not _most(len(fields) > 1 for fields in rows):
