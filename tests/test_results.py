@@ -54,12 +54,22 @@ def test_what_a_run_lacks_is_left_open(run):
     assert joined.endswith("| – | – |")
 
 
+def test_no_score_is_needed(tmp_path):
+    files.write_json(tmp_path / "run" / "bleu-dev.json", {"cider": 0.25})
+    assert (
+        last_line(str(tmp_path / "run"))
+        == "| run | – | – / – / – / – | – / – / – / – | 0.250 | – |"
+    )
+
+
 def test_a_folder_with_an_equals_sign_in_its_name_is_a_folder(run):
     assert last_line(str(run("lr=1,2", "3.600"))).startswith("| lr=1,2 | 3.600 |")
 
 
-@pytest.mark.parametrize("content", [[], {}, {"reference": [0.5, 0.4, 0.3, 0.2]}])
+@pytest.mark.parametrize("content", [[], {}, {"model": "x.keras"}])
 def test_a_file_of_something_else_is_refused(content, tmp_path):
     files.write_json(tmp_path / "bleu-dev.json", content)
-    with pytest.raises(CaptioningError, match="expected BLEU under both protocols"):
+    with pytest.raises(
+        CaptioningError, match=r"expected scores \(reference, standard, cider, rouge_l\) in"
+    ):
         results.table([("run", [tmp_path])], "dev")

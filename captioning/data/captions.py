@@ -54,6 +54,13 @@ def fit_tokenizer(descriptions: Mapping[str, Sequence[str]], train_ids: Iterable
 
     They are read in the order of `descriptions`, as the reference does, not in that of the split
     list: among words that are equally frequent the one that comes first has the lower id.
+
+    Args:
+        descriptions: image id → cleaned captions.
+        train_ids: of the train split.
+
+    Raises:
+        CaptioningError: when none of these images has a caption with a word.
     """
     tokenizer, wanted = Tokenizer(), set(train_ids)
     tokenizer.fit_on_texts(

@@ -11,8 +11,8 @@ import unicodedata
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
-# Suffixes of pictures, in lower case. Files without one may be pictures too: `images.load_rgb`
-# looks at the bytes. They only never make an id ambiguous.
+# Suffixes of pictures, in lower case. Files without one may be pictures too, which
+# `images.load_rgb` tells by their bytes, but their names never make an id ambiguous.
 SUFFIXES = {
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".jp2", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"),
     *(".heic", ".heif", ".avif", ".ppm", ".pgm", ".tga", ".ico"),

@@ -47,9 +47,9 @@ def _scores(path: Path) -> list[list[float | None]]:
     if not path.exists():
         raise CaptioningError(f"expected {path}, found none; make it with python 3_BLEU.py")
     found = files.read_json(path)
-    if not isinstance(found, dict) or not {"reference", "standard"} <= found.keys():
+    if not isinstance(found, dict) or not SCORES.keys() & found.keys():
         raise CaptioningError(
-            f"expected BLEU under both protocols in {path}, found something else; make it again "
+            f"expected scores ({', '.join(SCORES)}) in {path}, found none of them; make it again "
             "with python 3_BLEU.py"
         )
     val_loss = checkpoints.val_loss(Path(found["model"])) if "model" in found else None

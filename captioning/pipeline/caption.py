@@ -29,10 +29,26 @@ def caption(
     as_json: bool,
     strict: bool = False,
 ) -> int:
-    """Caption images and folders of images: one line `path<TAB>caption` each.
+    """Caption images and folders of images, and print a line `path<TAB>caption` for each image.
+
+    Args:
+        inputs: files and folders of images.
+        workdir: where a captioner and its tokenizer are looked for.
+        model: the captioner's file; None takes the best in `workdir`.
+        tokenizer_file: None takes that of `workdir`.
+        encoder_name: name or file of the encoder; None takes the one that the captioner's record
+            names.
+        output: a picture to draw, a contact sheet of all images with their captions.
+        as_json: print a list of {"image", "caption"} instead, when all is done.
+        strict: see `images.batches`.
 
     Returns:
-        the exit code: 3 if some files were no readable images.
+        the exit code: 3 if some files were no readable images, else 0.
+
+    Raises:
+        CaptioningError: if no image can be read, if captioner, tokenizer and encoder do not belong
+            together or one of them cannot be had, or, with `strict`, at the first file that cannot
+            be read.
     """
     if output:
         images.check_suffix(output)
@@ -105,8 +121,8 @@ def _encoder_of(network: "Captioner", name: str | None, folder: Path) -> "Encode
             return loading.from_record(record, beside=folder)
         except (KeyError, TypeError, ValueError) as error:  # a record as untrusted as its file
             raise CaptioningError(
-                f"the captioner's record of its encoder lacks or misnames {error}; name the "
-                "encoder with --encoder"
+                f"the captioner's record of its encoder lacks {error}, or holds a wrong one; "
+                "name the encoder with --encoder"
             ) from None
     name = name or sources.DEFAULT
     if name in sources.NAMES:  # refused, if at all, before it is downloaded

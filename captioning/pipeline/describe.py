@@ -13,7 +13,20 @@ _MOST_COMPLAINTS = 20  # printed about one file
 
 
 def describe(source: dataset.Dataset, workdir: Path, split_seed: int = 0) -> list[Path]:
-    """Clean the captions of a dataset into `descriptions.txt`; draw splits where none are given."""
+    """Clean the captions of a dataset into `descriptions.txt`; draw splits where none are given.
+
+    Says on stderr what could not be used.
+
+    Args:
+        workdir: where the files go.
+        split_seed: see `splits.find_splits`.
+
+    Returns:
+        the paths written: `descriptions.txt`, and the lists of the splits that were drawn.
+
+    Raises:
+        CaptioningError: if there are no captions, or no words in them; see `splits.find_splits`.
+    """
     captions, complaints, image_ids = source.parsed
     for complaint in complaints[:_MOST_COMPLAINTS]:
         console.note(complaint)

@@ -25,13 +25,21 @@ def score(
 ) -> list[Path]:
     """Caption a split from its features and print its scores, see `scores.report`.
 
-    Without a `model`, the best of the folder `captioners`, which is the work folder by default.
-
     Args:
+        folder: the dataset's.
+        workdir: holds `features.pkl` and `descriptions.txt`; the files written go there.
+        split_seed: see `splits.find_splits`.
+        split: "train", "dev" or "test".
+        model: the captioner's file; None takes the best in `captioners`.
+        captioners: a folder; None is `workdir`.
         allow_seen: warn, instead of raising, where the encoder was trained on images of the split.
 
     Returns:
         the paths written: scores and captions.
+
+    Raises:
+        CaptioningError: if a file is missing or damaged, or if captioner, features and captions
+            do not belong together.
     """
     inputs = Inputs.read(folder, workdir, split_seed)
     features, encoder, seen = artifacts.load_features(workdir)

@@ -1,4 +1,4 @@
-"""Pictures and captions: which words do they say of a picture, and which caption is its own?
+"""Pictures and captions: a picture must tell the words of its captions, and which one is its own.
 
 Words: cross-entropy with the shares of the words in all captions of the picture (Joulin et al.
 2015, https://arxiv.org/abs/1511.02251, section 3.1). Captions: CLIP's loss (Radford et al. 2021,

@@ -11,7 +11,7 @@ from captioning.pretraining.views import Augmentation
 
 
 class ViewBatches(keras.utils.PyDataset):
-    """Shuffled pictures with the numbers that make views of them on the accelerator.
+    """Pictures in random order, and random numbers from which the accelerator makes their views.
 
     A batch is ({"pixels": uint8 (n, size, size, 3), "view0": {…}, …},), each view as
     `Augmentation.draw` gives it. All batches have one size, because the objectives compare

@@ -135,6 +135,9 @@ def neighbours(
         train_words, dev_words: bool (n, V) and (m, V), the words each image's captions hold.
         k: how many vote; all where there are fewer.
 
+    Returns:
+        from 0 to 1, or NaN: see `mean_average_precision`.
+
     Source: Wu et al., "Unsupervised Feature Learning via Non-Parametric Instance
     Discrimination", arXiv 1805.01978.
     """
@@ -163,7 +166,11 @@ def linear(
     trained on all of them.
 
     Args:
-        As in `neighbours`.
+        train_features, dev_features: float (n, D) and (m, D).
+        train_words, dev_words: bool (n, V) and (m, V), the words each image's captions hold.
+
+    Returns:
+        from 0 to 1, or NaN: see `mean_average_precision`.
     """
     train, dev = (np.asarray(rows, np.float32) for rows in (train_features, dev_features))
     mean, scale = train.mean(axis=0), train.std(axis=0)

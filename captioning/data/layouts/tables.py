@@ -144,7 +144,8 @@ class _Table:
         named = [i for i, word in enumerate(words) if word in _NAME_WORDS]
         said = [i for i, word in enumerate(words) if word in _CAPTION_WORDS]
         header = bool(named and said)
-        body = rows[header or len(rows) > 1 :]  # what may be a header is no witness
+        # Without the first row: it may be a header, which says nothing of the rows below
+        body = rows[header or len(rows) > 1 :]
         body = [fields for fields in body if len(fields) > 1]
         if not header and not _most(len(fields) > 1 for fields in rows):
             return None
