@@ -5,7 +5,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 EXAMPLES ?= 20000
 DEMO := demo_work
-SCENES := 960
+SCENES := 1200
 DEMO_ARGS := --dataset $(DEMO)/scenes --workdir $(DEMO)
 
 .PHONY: setup setup-backends demo test test-long bench fuzz lint clean
@@ -28,7 +28,7 @@ demo: setup
 	@echo; echo "A captioner trained here, on drawn scenes"
 	$(PY) -m captioning.demo.scenes $(DEMO)/scenes --images $(SCENES)
 	$(PY) 1_data_preprocessor.py $(DEMO_ARGS) --encoder random
-	$(PY) 2_train_IC_model.py $(DEMO_ARGS) --epochs 14 --batch-size 64
+	$(PY) 2_train_IC_model.py $(DEMO_ARGS) --epochs 15 --batch-size 64
 	$(PY) 3_BLEU.py $(DEMO_ARGS) --split test
 	$(PY) 4_tokenizer.py $(DEMO_ARGS)
 	@echo; echo "Captions of scenes it has not seen"

@@ -16,11 +16,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repository
 from captioning.pipeline import arguments
 from captioning.runtime import console
 
+EPOCHS = 25  # the reference's
+
 
 def main() -> None:
     parser = console.parser(__doc__)
     arguments.add_workplace(parser, "jigsaw_work", draws="the training")
-    arguments.add_training(parser, epochs=25)
+    arguments.add_training(parser, EPOCHS)
     args = parser.parse_args()
 
     from captioning.pipeline.train import list_settings, train
@@ -36,6 +38,7 @@ def main() -> None:
         allow_seen=args.allow_seen,
         recipe=args.recipe,
         epochs=args.epochs,
+        usual_epochs=EPOCHS,
         batch_size=args.batch_size,
         precision=args.precision,
         resume=args.resume,

@@ -84,7 +84,10 @@ def test_files_beside_pictures_are_none(folder, capsys, strict):
     assert skipped == {}
     assert list(features) == list(whole)
     assert all((features[key] == whole[key]).all() for key in whole)
-    assert "50 files beside pictures of the same name are none" in capsys.readouterr().err
+    assert (
+        "50 files that lie beside pictures of the same name are no pictures"
+        in capsys.readouterr().err
+    )
 
 
 def test_an_id_belongs_to_the_first_file_that_is_a_picture(folder):

@@ -169,7 +169,7 @@ def test_settings_that_differ_are_refused_on_resuming(learned, pictures):
     how = {"epochs": 8, "colour": 0, "gray": 0, "least_area": 0.7}
     how |= {"method_settings": {"temperature": 0.5}}
     with pytest.raises(
-        CaptioningError, match=r"trained with method_settings = \{\}, now it is .*0\.5"
+        CaptioningError, match=r"method_settings\.temperature = None, now it is 0\.5"
     ):
         run(pictures, learned[1], resume=True, **how)
 

@@ -76,6 +76,7 @@ def test_columns_are_recognised(tmp_path, header, row, delimiter, quoting):
         ("image,caption\na.jpg,A dog , a cat .\n", {"a": ["A dog , a cat ."]}),
         ("a.jpg,A dog, a cat,train\nb.jpg,Sea,val\n", {"a": ["A dog, a cat"], "b": ["Sea"]}),
         ("caption,image\nA dog, a cat,a.jpg\n", {"a": ["A dog, a cat"]}),
+        ("a.jpg,A dog\nimage,caption\nb.jpg,Sea\n", {"a": ["A dog"], "b": ["Sea"]}),  # two files
         ("\n\na.jpg,A dog\nb.jpg,Sea\n", {"a": ["A dog"], "b": ["Sea"]}),
         ('image,caption\na.jpg,"A dog\nruns"\nb.jpg,Sea\n', {"a": ["A dog runs"], "b": ["Sea"]}),
         ('7.jpg,"Red, white and ""blue"" kites"\n', {"7": ['Red, white and "blue" kites']}),
@@ -97,7 +98,8 @@ def test_no_word_is_lost(read, content, captions):
     [
         # without suffixes there is nothing to tell a name by
         ("a,A dog\nb,Sea\n", r"line 1: expected .* found 'a,A dog'; write a first line `image"),
-        ("image,de,en\na.jpg,Ein Hund,A dog\n", r"found 2 \(de, en\); call it 'caption'"),
+        ("image,de,en\na.jpg,Ein Hund,A dog\n", r"found 2 \(de, en\); write a first"),
+        ("a.jpg;Dogs run;Hunde laufen\nb.jpg;Sea;Meer\nc.jpg;Sky;Himmel\nd.jpg;A;B\n", "found 2"),
         ("image,caption\n", "found none"),
         ("", "found ''"),
     ],
@@ -139,6 +141,12 @@ def test_doubtful_lines_are_named(read, line, complaint):
     captions, complaints = read(f"a.jpg#0\tA dog\n{line}\n")
     assert captions == {"a": ["A dog"] if "ignored" in complaint else ["A dog", "A cat"]}
     assert complaints == [f"line 2: {complaint}"]
+
+
+def test_a_line_above_the_header_is_named(read):
+    captions, complaints = read("# my captions\nimage,caption\na.jpg,A dog\nb.jpg,Sea\n")
+    assert captions == {"a": ["A dog"], "b": ["Sea"]}
+    assert complaints == ["line 1: expected an image name and a caption; ignored"]
 
 
 def test_a_quote_left_open_costs_only_its_line(read):

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 import types
+import unicodedata
 from pathlib import Path
 
 import h5py
@@ -258,6 +259,14 @@ def test_a_list_names_files_with_or_without_extension(folder, tmp_path):
     names.write_text("a\nb\n")
     with pytest.raises(CaptioningError, match=r"found none among its 2 lines"):
         packing.read_list(names, folder)
+
+
+def test_a_list_of_another_system_names_the_same_files(folder, tmp_path):
+    decomposed = unicodedata.normalize("NFD", "café.png")
+    (folder / "01.png").rename(folder / decomposed)
+    names = tmp_path / "list.txt"
+    names.write_text("Images\\02.png\ncafé.png\n")
+    assert packing.read_list(names, folder) == ["02.png", decomposed]
 
 
 def test_mistakes_are_one_sentence(tmp_path, script):

@@ -113,6 +113,11 @@ def test_no_more_epochs_where_the_learning_rate_has_fallen_to_zero_and_never_few
         run(finished[0], epochs=1, resume=True, seed=1)
 
 
+def test_a_run_knows_its_epochs(finished, tmp_path):
+    assert training.epochs_of(finished[0]) == 3
+    assert training.epochs_of(tmp_path) is None
+
+
 def test_a_finished_run_is_not_trained_again(finished, tmp_path):
     folder, first, _ = finished
     again, saved = run(folder, resume=True, seed=1)

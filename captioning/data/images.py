@@ -51,7 +51,7 @@ def list_files(folder: str | os.PathLike) -> list[Path]:
     try:
         paths = _visible(folder)
         while len(paths) == 1 and paths[0].is_dir():
-            _tell_deeper(os.fspath(folder), os.fspath(paths[0]))
+            console.note_once(f"the files of {folder} are in {paths[0]}")
             folder, paths = paths[0], _visible(paths[0])
     except OSError as error:
         raise CaptioningError(
@@ -64,11 +64,6 @@ def list_files(folder: str | os.PathLike) -> list[Path]:
             f"{holding.name} with {len(_visible(holding))} files; move all images into one folder"
         )
     return paths
-
-
-@functools.cache  # once
-def _tell_deeper(folder: str, deeper: str) -> None:
-    console.note(f"the files of {folder} are in {deeper}")
 
 
 def _visible(folder: str | os.PathLike) -> list[Path]:

@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image
 
 from captioning.data import hdf5, images
+from captioning.data.ids import stem
 from captioning.runtime import console, files
 from captioning.runtime.errors import CaptioningError
 
@@ -93,8 +94,10 @@ def read_list(path: str | os.PathLike, folder: str | os.PathLike) -> list[str]:
     names = dict.fromkeys(line.strip() for line in lines if line.strip())
     missing = [name for name in names if not os.path.isfile(os.path.join(folder, name))]
     if missing:
-        by_stem = {os.path.splitext(name)[0]: name for name in reversed(find(folder))}
-        resolved = {name: by_stem.get(name, name) for name in missing}
+        found = find(folder)[::-1]
+        by_stem = {stem(name): name for name in found}  # of any system's path and letters
+        by_stem |= {os.path.splitext(name)[0]: name for name in found}
+        resolved = {name: by_stem.get(name) or by_stem.get(stem(name), name) for name in missing}
         names = dict.fromkeys(resolved.get(name, name) for name in names)
         if all(resolved[name] == name for name in missing) and len(missing) == len(names):
             raise CaptioningError(

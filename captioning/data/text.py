@@ -86,7 +86,7 @@ def clean(caption: str, dropped: Dropped | None = None, by_character: bool = Fal
             for part in _characters(word) if by_character else (word.strip(_JOINERS),):
                 if rule := _fault(part):
                     if dropped is not None:
-                        dropped.words[rule][written] += 1
+                        dropped.words[rule][part if by_character else written] += 1
                 elif part:
                     words.append(part)
     return " ".join(words)
@@ -213,8 +213,8 @@ def parse_descriptions(text: str) -> dict[str, list[str]]:
     """
     descriptions = {}
     for line in text.split("\n"):
-        key, _, caption = line.strip().partition(" ")
+        key, *words = line.split() or [""]
         if key:
-            words = (word for word in caption.split() if word not in (START, END))
+            words = (word for word in words if word not in (START, END))
             descriptions.setdefault(key, []).append(" ".join(words))
     return descriptions

@@ -19,7 +19,9 @@ from captioning.runtime.settings import setting
 class Settings:
     """Hyper-parameters of `Merge`."""
 
-    units: int = setting(256, "units of the LSTM and of the layer that takes the feature", least=1)
+    units: int = setting(
+        256, "units of the LSTM and of the layer that takes the feature", least=1, most=2**15
+    )
     embedding_width: int = setting(0, "numbers that a word becomes; 0: units", least=0)
     decoder_width: int = setting(0, "units of the layer before the scores; 0: units", least=0)
     dropout: float = setting(0.5, "dropout of the feature and of the words", least=0, below=1)

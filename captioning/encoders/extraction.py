@@ -51,7 +51,7 @@ def extract(
             cannot be used.
     """
     if image_ids.notice:
-        console.note(image_ids.notice)
+        console.note_once(image_ids.notice)
     waiting = image_ids.group(paths)
     if strict:
         for first, *others in waiting.values():
@@ -114,7 +114,8 @@ def _skipped(
     if beside:
         more = ", …" if len(beside) > 1 else ""
         console.note(
-            f"{len(beside)} files beside pictures of the same name are none ({beside[0]}{more})"
+            f"{len(beside)} files that lie beside pictures of the same name are no pictures "
+            f"({beside[0]}{more})"
         )
     return skipped
 

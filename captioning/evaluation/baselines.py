@@ -92,7 +92,7 @@ def main() -> None:
     if args.baseline == "shuffled":
         features, encoder, seen = artifacts.load_features(args.workdir)
         record = {"encoder": (encoder or {}) | {"name": "shuffled", "shuffle_seed": args.seed}}
-        record[artifacts.SEEN] = sorted(seen)
+        record |= {artifacts.SEEN: sorted(seen)} if seen is not None else {}
         written = artifacts.save_features(folder, shuffle(features, args.seed), record)
         lists = map(split_file_name, SPLITS)  # where they were drawn
         for name in (artifacts.DESCRIPTIONS, *lists):

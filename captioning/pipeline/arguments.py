@@ -78,9 +78,8 @@ def add_training(parser: argparse.ArgumentParser, epochs: int | None = None) -> 
     parser.add_argument(
         "--epochs",
         type=console.positive_int,
-        default=epochs,
         metavar="N",
-        help=f"default: {epochs or 'that of the recipe'}",
+        help=f"default: {epochs or 'those of the recipe'}; with --resume, those of the run",
     )
     parser.add_argument(
         "--batch-size",

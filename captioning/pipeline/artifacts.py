@@ -38,12 +38,12 @@ class Features(NamedTuple):
         values: image id → float32 (1, D).
         encoder: the encoder's record, or None for features made by other programs; a record
             of other features than these (copied here, or written just before a kill) is ignored.
-        seen: ids of the images that the encoder has been trained on, as far as it tells.
+        seen: ids of the images that the encoder has been trained on; None where that is unknown.
     """
 
     values: dict[str, np.ndarray]
     encoder: dict | None
-    seen: frozenset[str]
+    seen: frozenset[str] | None
 
 
 def load_features(workdir: Path) -> Features:
@@ -54,7 +54,9 @@ def load_features(workdir: Path) -> Features:
     """
     values = read_features(workdir / FEATURES)
     record = _record_of(workdir / FEATURES)
-    return Features(values, record.get("encoder"), frozenset(record.get(SEEN, ())))
+    return Features(
+        values, record.get("encoder"), frozenset(record[SEEN]) if SEEN in record else None
+    )
 
 
 def read_features(path: Path) -> dict[str, np.ndarray]:

@@ -7,7 +7,7 @@ from captioning.data import dataset, text
 from captioning.data.splits import find_splits
 from captioning.pipeline import artifacts
 from captioning.runtime import console
-from captioning.runtime.errors import CaptioningError, few
+from captioning.runtime.errors import CaptioningError, few, printable
 
 _MOST_COMPLAINTS = 20  # printed about one file
 
@@ -33,7 +33,8 @@ def describe(source: dataset.Dataset, workdir: Path, split_seed: int = 0) -> lis
     if len(complaints) > _MOST_COMPLAINTS:
         console.note(f"and {len(complaints) - _MOST_COMPLAINTS} more lines like these")
     if image_ids.notice:
-        console.note(image_ids.notice)
+        console.note_once(image_ids.notice)
+    _require_images(source, captions.keys())
     cleaned, notices = text.clean_all(captions)
     vocabulary = {word for group in cleaned.values() for text_ in group for word in text_.split()}
     if not vocabulary:
@@ -51,6 +52,16 @@ def describe(source: dataset.Dataset, workdir: Path, split_seed: int = 0) -> lis
         console.note(notice)
     _compare_with_images(source, captions.keys())
     return [path, *find_splits(source, workdir, split_seed, captions).written]
+
+
+def _require_images(source: dataset.Dataset, captioned: Set[str]) -> None:
+    """Refuse captions of which none is of a picture of the dataset, where there are pictures."""
+    if source.pictures and captioned.isdisjoint(map(source.image_ids, source.pictures)):
+        raise CaptioningError(
+            f"expected captions of the pictures in {source.folder}, such as "
+            f"{printable(source.pictures[0].name)}, found those of others in {source.caption_file} "
+            f"({few(sorted(captioned))}); check the names"
+        )
 
 
 def _compare_with_images(source: dataset.Dataset, captioned: Set[str]) -> None:

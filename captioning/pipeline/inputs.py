@@ -42,12 +42,14 @@ class Inputs:
         """The images of a split that have captions and features: see `usable_ids`."""
         return usable_ids(split, self.splits[split], self.descriptions, features)
 
-    def check_unseen(self, split: str, seen: Set[str], allowed: bool) -> int:
+    def check_unseen(self, split: str, seen: Set[str] | None, allowed: bool) -> int | None:
         """Refuse a split whose images the encoder was trained on; with `allowed`, warn.
 
         Returns:
-            how many of them it was trained on.
+            how many of them it was trained on; None where `seen` is unknown.
         """
+        if seen is None:
+            return None
         keys = self.splits[split]
         found = [key for key in keys if key in seen]
         if found:

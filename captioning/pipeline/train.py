@@ -24,6 +24,8 @@ def train(
     split_seed: int = 0,
     allow_seen: bool = False,
     resume: bool = False,
+    epochs: int | None = None,
+    usual_epochs: int | None = None,
     precision: str = "float32",
     **plan,
 ) -> list[Path]:
@@ -33,6 +35,8 @@ def train(
         folder: of the dataset, which may hold the split lists.
         allow_seen: warn, instead of raising, where the encoder was trained on images of dev or
             test.
+        epochs: how many; None: as the run that is resumed began, or `usual_epochs`.
+        usual_epochs: None is the recipe's.
         plan: recipe, decoder, seed and more: see `objectives.train.Training.plan`.
 
     Returns:
@@ -52,7 +56,9 @@ def train(
 
     data = CaptionData.prepare(ids, inputs.descriptions, features, inputs.tokenizer)
     del features  # copied: they may be most of the memory
-    run = Training.plan(data, precision=precision, **plan)
+    if epochs is None and resume:
+        epochs = training.epochs_of(workdir)
+    run = Training.plan(data, epochs=epochs or usual_epochs, precision=precision, **plan)
     console.note(
         f"training on {len(ids['train'])} images, {data.train.target_count} words to predict; "
         f"dev: {len(ids['dev'])} images, {data.dev.target_count} words; vocabulary "

@@ -8,7 +8,7 @@ puts pages one below the other.
 import functools
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import matplotlib
@@ -40,6 +40,11 @@ def contact_sheet(
         The page, RGB.
     """
     fonts = [load_font(caption) for _, caption in items]
+    if missing := missing_letters(caption for _, caption in items):
+        console.note(
+            f"no installed font has the letters {' '.join(missing[:10])}, which will be boxes in "
+            "the picture; install one that has, such as Noto Sans of that script"
+        )
     line_height = max(sum(font.getmetrics()) for font in fonts) + 3
     thumbnails = [_thumbnail(image, width) for image, _ in items]
     texts = [wrap(c, font, width) for (_, c), font in zip(items, fonts, strict=True)]
@@ -80,13 +85,18 @@ def load_font(text: str = "") -> ImageFont.FreeTypeFont:
     """A font that has the letters of a text, on one line of any script.
 
     DejaVu Sans, which Matplotlib brings (Latin, Greek, Cyrillic, Arabic), or one that is installed.
-    Where none has them all, DejaVu Sans and a note: the letters will be boxes.
+    Where none has them all, DejaVu Sans: see `missing_letters`.
     """
-    letters = frozenset(map(ord, text)) - _unseen()
-    path, missing = _find_font(letters)
-    if missing:
-        _tell_missing("".join(map(chr, sorted(missing))))
-    return ImageFont.truetype(path, FONT_SIZE)
+    return ImageFont.truetype(_find_font(_needed(text))[0], FONT_SIZE)
+
+
+def missing_letters(texts: Iterable[str]) -> list[str]:
+    """The letters of texts that `load_font` finds no font for, sorted."""
+    return sorted(map(chr, set().union(*(_find_font(_needed(text))[1] for text in texts))))
+
+
+def _needed(text: str) -> frozenset[int]:
+    return frozenset(map(ord, text)) - _unseen()
 
 
 @functools.cache
@@ -119,14 +129,6 @@ def _letters_of(path: Path) -> frozenset[int]:
         return frozenset(FT2Font(os.fspath(path)).get_charmap())
     except (OSError, RuntimeError):
         return frozenset()
-
-
-@functools.cache
-def _tell_missing(letters: str) -> None:
-    console.note(
-        f"no installed font has the letters {' '.join(letters[:10])}, which will be boxes in the "
-        "picture; install one that has, such as Noto Sans of that script"
-    )
 
 
 def _thumbnail(image: Image.Image, width: int) -> Image.Image:

@@ -6,6 +6,7 @@ Importing this module is cheap, so `--help` and usage errors answer before Tenso
 import argparse
 import contextlib
 import errno
+import functools
 import gc
 import importlib.util
 import os
@@ -159,6 +160,12 @@ def note(line: str) -> None:
     """Print one line about what is going on, on stderr: results alone go to stdout."""
     _clear_progress()
     print(line, file=sys.stderr)
+
+
+@functools.cache
+def note_once(line: str) -> None:
+    """`note`, unless the same line has been said."""
+    note(line)
 
 
 def result(line: str) -> None:

@@ -91,7 +91,7 @@ def parse_all(kinds: Sequence[type], assignments: Iterable[str], /, **defaults: 
     for assignment in assignments:
         name = assignment.partition("=")[0].strip().replace("-", "_")
         having = [i for i, known in enumerate(names) if name in known]
-        if not having:
+        if not having or "=" not in assignment:
             known = _listed(name for group in names for name in group)
             raise CaptioningError(
                 f"expected a setting as name=value, of {known}, found {printable(assignment)!r}; "

@@ -18,7 +18,8 @@ from captioning.runtime import console, files
 from captioning.runtime.errors import CaptioningError
 
 HISTORY, CURVES, STATE = "history.csv", "curves.png", "training-state.npz"
-COSINE = "its learning rate has fallen to zero over them"  # why a run cannot be made longer
+# why a run cannot be made longer
+COSINE = "its learning rate is planned to fall to zero over just so many"
 WRITING_SHARE = 0.1  # of the time, at most, unless the network has improved
 
 
@@ -102,6 +103,15 @@ def fit(
     return recorder.history
 
 
+def epochs_of(folder: Path) -> int | None:
+    """With how many epochs a run that can be resumed began; None where that cannot be read."""
+    try:
+        with np.load(folder / STATE, allow_pickle=False) as state:
+            return int(json.loads(str(state["meta"]))["settings"]["epochs"])
+    except Exception:  # `fit` tells what is wrong with it
+        return None
+
+
 class _ProgressLine(keras.callbacks.Callback):
     """Batches done and time left, over all epochs."""
 
@@ -149,7 +159,7 @@ class _Recorder(keras.callbacks.Callback):
         if not np.isfinite(logs["loss"]):
             raise CaptioningError(
                 f"expected a finite loss, found {logs['loss']} in epoch {epoch + 1}; lower the "
-                f"learning rate (what was written ends with epoch {self.written})"
+                f"learning rate ({self._written_until()})"
             )
         row = {"epoch": epoch + 1} | {key: float(value) for key, value in logs.items()}
         row |= {"learning_rate": self.rate, "seconds": round(time.monotonic() - self.start, 2)}
@@ -174,6 +184,10 @@ class _Recorder(keras.callbacks.Callback):
             self.written = epoch + 1
             end = time.monotonic()
             self.next_writing = end + (end - start) * (1 / WRITING_SHARE - 1)
+
+    def _written_until(self) -> str:
+        end = f"what was written ends with epoch {self.written}"
+        return end if self.written else "nothing was written"
 
     def _variables(self) -> list:
         return [*self.trained.variables, *self.trained.optimizer.variables]
@@ -218,9 +232,15 @@ class _Recorder(keras.callbacks.Callback):
                     f"{now['epochs']}: {fixed_epochs}; train again without --resume"
                 )
         elif differing:
-            key = differing[0]
+            # what others follow from comes first
+            key = min(differing, key=lambda name: name not in ("recipe", "decoder", "method"))
+            before, after = saved.get(key), now.get(key)
+            if isinstance(before, dict) and isinstance(after, dict):
+                names = before.keys() | after.keys()
+                part = min(name for name in names if before.get(name) != after.get(name))
+                key, before, after = f"{key}.{part}", before.get(part), after.get(part)
             raise CaptioningError(
-                f"{path} was trained with {key} = {saved.get(key)!r}, now it is {now.get(key)!r}; "
+                f"{path} was trained with {key} = {before!r}, now it is {after!r}; "
                 "resume with the settings of the first run, or leave --resume out"
             )
 

@@ -120,7 +120,7 @@ class _Table:
         before, behind: how many columns there are; what lies between is the caption, which may
             hold the delimiter unquoted.
         name: the column of picture names, counted from the end where it lies behind the caption.
-        header: whether the first row names the columns.
+        header: whether the first row names the columns by words that we do not know.
     """
 
     delimiter: str
@@ -140,25 +140,25 @@ class _Table:
                 not to be told.
         """
         rows = [fields for _, fields in _records(sample, delimiter)]
-        words = [re.sub(r"[\W_]", "", field).lower() for field in rows[0]] if rows else []
-        named = [i for i, word in enumerate(words) if word in _NAME_WORDS]
-        said = [i for i, word in enumerate(words) if word in _CAPTION_WORDS]
-        header = bool(named and said)
-        # Without the first row: it may be a header, which says nothing of the rows below
-        body = rows[header or len(rows) > 1 :]
-        body = [fields for fields in body if len(fields) > 1]
-        if not header and not _most(len(fields) > 1 for fields in rows):
+        headers = [fields for fields in rows if _is_header(fields)]
+        if not headers and not _most(len(fields) > 1 for fields in rows):
             return None
-        width = min(map(len, [*body, *rows[:header]]), default=0)
+        # Without headers the first row may be one all the same: it says nothing of those below
+        body = [fields for fields in rows[not headers and len(rows) > 1 :] if len(fields) > 1]
+        body = [fields for fields in body if fields not in headers]
+        width = min(map(len, [*body, *headers[:1]]), default=0)
 
         def holds(test: Callable[[str], object], i: int) -> bool:
             return bool(body) and _most(test(fields[i]) for fields in body)
 
-        if header:
-            before, behind = said[0], len(words) - 1 - said[0]
+        if headers:
+            words = list(map(_plain, headers[0]))
+            named = [i for i, word in enumerate(words) if word in _NAME_WORDS]
+            before = next(i for i, word in enumerate(words) if word in _CAPTION_WORDS)
             pictured = [i for i in named if i < width and holds(_is_label, i)]
             name = (pictured or named)[0]
-            return cls(delimiter, before, behind, name - len(words) * (name > before), True)
+            behind = len(words) - 1 - before
+            return cls(delimiter, before, behind, name - len(words) * (name > before), False)
         places = {}  # of columns that are not the caption: whether they hold names
         before, behind = 0, 0
         while before + 1 < width and (holds(_is_label, before) or holds(_is_empty, before)):
@@ -174,11 +174,13 @@ class _Table:
             return None
         header = not _is_label(rows[0][name])
         between = rows[0][before : len(rows[0]) - behind]
-        if header and len(between) > 1:
+        # without a header they may be commas within captions, but not as many in each
+        alike = len(body) > 2 and len({len(fields) for fields in body}) == 1
+        if len(between) > 1 and (header or alike):
             raise CaptioningError(
                 f"{path}: expected one column of captions beside the image names, found "
-                f"{len(between)} ({', '.join(map(printable, between))}); call it 'caption' in the "
-                "first line"
+                f"{len(between)} ({', '.join(map(printable, between))}); write a first line over "
+                "the columns that calls one 'image' and one 'caption'"
             )
         return cls(delimiter, before, behind, name, header)
 
@@ -188,11 +190,23 @@ class _Table:
         if self.header:
             next(records)
         for number, fields in records:
+            if _is_header(fields):  # files joined one behind the other hold several
+                continue
             if len(fields) <= self.before + self.behind:
                 yield number, "", ""
                 continue
             caption = self.delimiter.join(fields[self.before : len(fields) - self.behind])
             yield number, fields[self.name].strip(), " ".join(caption.split())
+
+
+def _plain(field: str) -> str:
+    return re.sub(r"[\W_]", "", field).lower()
+
+
+def _is_header(fields: Sequence[str]) -> bool:
+    """Whether a row names the columns."""
+    words = set(map(_plain, fields))
+    return bool(words & _NAME_WORDS and words & _CAPTION_WORDS)
 
 
 def _is_label(field: str) -> bool:
