@@ -183,5 +183,5 @@ def test_mistakes_get_a_sentence(tiny, tmp_path, monkeypatch):
         run(monkeypatch, "--dataset", tmp_path / "nowhere", "pixels")
     names = [path.stem for path in (tiny / "Flicker8k_Dataset").iterdir()]
     artifacts.save_features(tmp_path, {n: np.full((1, 2), np.nan, "f4") for n in names}, {})
-    with pytest.raises(CaptioningError, match="expected finite features, found NaN"):
+    with pytest.raises(CaptioningError, match="expected finite numbers, found NaN"):
         run(monkeypatch, "--dataset", tiny, tmp_path / "features.pkl")
