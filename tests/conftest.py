@@ -17,6 +17,16 @@ from tests.toys import tiny_trunk
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
+def pytest_collectstart():
+    """Before any test file is loaded, in each process that runs tests."""
+    from tests import light_keras  # noqa: F401
+
+    import tensorflow as tf  # isort: skip
+
+    # What it saves is less than it takes, for networks that see a few batches
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+
+
 @pytest.fixture(scope="session")
 def flickr8k() -> Path:
     """The folder that holds Flicker8k_Dataset/ and Flickr8k_text/, from the environment."""

@@ -3,6 +3,7 @@
     python tests/kill.py                  # before each file operation of each stage
     python tests/kill.py --moments 2      # at two of these moments
     python tests/kill.py --only jigsaw/main.py  # one stage; those before it run undisturbed
+    python tests/kill.py --eager          # trainings are not compiled: two thirds of the time
     python tests/kill.py --scripts 5      # the scripts themselves, each at 5 random times
 
 A stage runs in a forked process on a tiny dataset: those of the pipeline, and the scripts that
@@ -39,8 +40,12 @@ from typing import Any
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repository
 
+import tests.light_keras  # noqa: F401  before all that would load Keras itself
+
+# isort: split
 import h5py
 import numpy as np
+import tensorflow as tf
 from PIL import Image
 
 from captioning import (
@@ -61,6 +66,7 @@ from tests.toys import one_convolution, tiny_trunk
 for module in (
     *(f"captioning.{name}" for name in ("decoding", "metrics", "recipes", "contact_sheet")),
     "jigsaw.DataGenerator",
+    "matplotlib.backends.backend_agg",
 ):
     importlib.import_module(module)
 packing.SAVE_EVERY = 0  # the journal is written after every picture
@@ -499,9 +505,11 @@ def main() -> None:
     )
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=WAYS)
     parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="stages, by part")
+    parser.add_argument("--eager", action="store_true", help="train without compiling")
     parser.add_argument("--scripts", type=int, help="kill each script itself, so often")
     parser.add_argument("--seed", type=int, default=0, help="of the random times")
     arguments = parser.parse_args()
+    tf.config.run_functions_eagerly(arguments.eager)
     with tempfile.TemporaryDirectory() as folder:
         base = Path(folder, "start")
         make_dataset(base / "data")
