@@ -127,8 +127,13 @@ def pictures() -> np.ndarray:
     return np.uint8(255 * ops.convert_to_numpy(views.apply(255 * rough, numbers, 48)))
 
 
-@pytest.fixture
-def every_epoch_written(monkeypatch):
+@pytest.fixture(name="every_epoch_written")
+def _every_epoch_written(monkeypatch):
+    """See `every_epoch_written`."""
+    every_epoch_written(monkeypatch)
+
+
+def every_epoch_written(monkeypatch) -> None:
     """Training writes its state after every epoch, however short; drawing would take longest."""
     from captioning import training
 
