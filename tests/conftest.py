@@ -21,11 +21,6 @@ def pytest_collectstart():
     """Before any test file is loaded, in each process that runs tests."""
     from tests import light_keras  # noqa: F401
 
-    import tensorflow as tf  # isort: skip
-
-    # What it saves is less than it takes, for networks that see a few batches
-    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
-
 
 @pytest.fixture(scope="session")
 def flickr8k() -> Path:
@@ -139,6 +134,16 @@ def every_epoch_written(monkeypatch) -> None:
 
     monkeypatch.setattr(training, "WRITING_SHARE", 1)
     monkeypatch.setattr(training, "draw_curves", lambda path, history: path)
+
+
+@pytest.fixture
+def eagerly():
+    """Training is not compiled: for a few batches that is quicker."""
+    import tensorflow as tf
+
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
 
 
 @pytest.fixture(scope="module")

@@ -146,7 +146,8 @@ def test_features_are_those_of_pytorch(
     torch.save(state, tmp_path / name, _use_new_zipfile_serialization=zipped)
     encoder = encoders.load(tmp_path / name, preprocessing)
     assert encoder.record["preprocessing"] == (preprocessing or "imagenet")
-    assert_close(encoder.extract(photos), torch_features(torch_resnet50, photos, mean, std))
+    photo = photos[:1]
+    assert_close(encoder.extract(photo), torch_features(torch_resnet50, photo, mean, std))
 
 
 def test_flickr8k_features_are_the_reference_s(flickr8k, torch_resnet50, tmp_path):
@@ -155,17 +156,29 @@ def test_flickr8k_features_are_the_reference_s(flickr8k, torch_resnet50, tmp_pat
 
     torch.save(torch_resnet50.state_dict(), tmp_path / "resnet50.pth")
     encoder = encoders.load(tmp_path / "resnet50.pth")
-    paths = sorted(flickr8k.glob("**/*.jpg"))[:4]
+    paths = sorted(flickr8k.glob("**/*.jpg"))[:2]
     pictures = (
         Image.open(path).convert("RGB").resize((224, 224), Image.BILINEAR) for path in paths
     )
     reference = torch_features(torch_resnet50, np.stack([np.asarray(p) for p in pictures]))
-    batch = next(images.batches(paths, encoder.size, 4))
+    batch = next(images.batches(paths, encoder.size, 2))
     assert_close(encoder.extract(batch.pixels), reference)
 
 
+@pytest.fixture
+def unread(monkeypatch):
+    """A file of weights is looked for and its hash taken, but what it holds is not read."""
+
+    def use():
+        pixels = keras.Input((224, 224, 3))
+        network = keras.Model(pixels, keras.layers.GlobalAveragePooling2D()(pixels))
+        monkeypatch.setattr(encoders, "_read", lambda path, precision: (network, "unit"))
+
+    return use
+
+
 def test_a_named_source_is_downloaded_once_and_remembered(
-    torch_resnet50, photos, tmp_path, monkeypatch
+    torch_resnet50, photos, tmp_path, monkeypatch, unread
 ):
     import torch
 
@@ -176,11 +189,13 @@ def test_a_named_source_is_downloaded_once_and_remembered(
     monkeypatch.setitem(weights.SOURCES, "swav", source)
     encoder = encoders.load("swav")
     std = np.float32([0.228, 0.224, 0.225])
-    assert_close(encoder.extract(photos), torch_features(torch_resnet50, photos, MEAN, std))
+    photo = photos[:1]
+    assert_close(encoder.extract(photo), torch_features(torch_resnet50, photo, MEAN, std))
     assert encoder.record["sha256"] == files.sha256(served)
     served.unlink()  # from now on there is only the copy
+    unread()
     again = encoders.from_record(json.loads(json.dumps(encoder.record)))
-    assert again.record == encoder.record
+    assert again.record == encoder.record | {"dimension": 3}
     weights.cached("swav").write_bytes(b"something else")
     with pytest.raises(CaptioningError, match=encoder.record["sha256"]):
         encoders.from_record(encoder.record)
@@ -267,7 +282,7 @@ def test_google_s_checkpoint_gives_its_network_s_features(
 ):
     encoder = encoders.load(google_checkpoint)
     assert encoder.record["preprocessing"] == "unit"
-    assert_close(encoder.extract(photos), google_features(google_variables, photos))
+    assert_close(encoder.extract(photos[:1]), google_features(google_variables, photos[:1]))
 
 
 @pytest.mark.parametrize(
@@ -327,8 +342,8 @@ def test_our_own_weights_are_loaded(photos, tmp_path):
             layer.set_weights(list(random_norm(generator, layer.gamma.shape[0]).values()))
     trunk.save_weights(tmp_path / "own.weights.h5")
     encoder = encoders.load(tmp_path / "own.weights.h5")
-    inputs = (photos / np.float32(255) - MEAN) / STD
-    assert_close(encoder.extract(photos), np.asarray(trunk(inputs, training=False)))
+    inputs = (photos[:1] / np.float32(255) - MEAN) / STD
+    assert_close(encoder.extract(photos[:1]), np.asarray(trunk(inputs, training=False)))
 
 
 @pytest.mark.parametrize("weight_arrays", [0, 2])
@@ -349,8 +364,8 @@ def test_imagenet_is_the_network_of_keras_applications(photos, tmp_path, monkeyp
     weights.cached("imagenet").parent.mkdir(parents=True)
     reference.save(weights.cached("imagenet"))
     encoder = encoders.load("imagenet")
-    inputs = keras.applications.resnet.preprocess_input(photos.astype(np.float32))
-    assert_close(encoder.extract(photos), np.asarray(reference(inputs, training=False)))
+    inputs = keras.applications.resnet.preprocess_input(photos[:1].astype(np.float32))
+    assert_close(encoder.extract(photos[:1]), np.asarray(reference(inputs, training=False)))
     assert keras.config.dtype_policy().name == "float32"
 
 
@@ -411,8 +426,8 @@ def test_a_named_encoder_is_that_of_the_record(monkeypatch, tmp_path):
 
 
 def test_bfloat16_features_are_within_one_per_cent(random_encoder, photos):
-    exact = random_encoder.extract(photos)
-    rounded = encoders.from_record(random_encoder.record, "bfloat16").extract(photos)
+    exact = random_encoder.extract(photos[:1])
+    rounded = encoders.from_record(random_encoder.record, "bfloat16").extract(photos[:1])
     assert rounded.dtype == np.float32
     assert 0 < np.linalg.norm(rounded - exact) < 0.01 * np.linalg.norm(exact)
 
@@ -427,7 +442,10 @@ def test_any_number_of_pictures(random_encoder, photos):
 # Records and files
 
 
-def test_an_encoder_s_file_must_be_the_one_it_was(google_checkpoint, google_variables, tmp_path):
+def test_an_encoder_s_file_must_be_the_one_it_was(
+    google_checkpoint, google_variables, tmp_path, unread
+):
+    unread()
     for part in google_checkpoint.parent.iterdir():
         (tmp_path / part.name).write_bytes(part.read_bytes())
     path = tmp_path / google_checkpoint.name
@@ -445,8 +463,9 @@ def test_an_encoder_s_file_must_be_the_one_it_was(google_checkpoint, google_vari
 
 @pytest.mark.parametrize("recorded", ["/gone/{}", r"C:\gone\{}", "/gone/{}.index"])
 def test_a_file_is_also_looked_for_beside_the_captioner(
-    google_checkpoint, google_variables, tmp_path, recorded
+    google_checkpoint, google_variables, tmp_path, recorded, unread
 ):
+    unread()
     record = encoders.load(google_checkpoint).record
     record |= {"file": recorded.format(google_checkpoint.name)}
     for part in google_checkpoint.parent.iterdir():
