@@ -1,6 +1,7 @@
 """Fixtures shared by the tests: the real dataset, a tiny one, photographs that are always there."""
 
 import os
+import runpy
 import shutil
 import subprocess
 import sys
@@ -64,6 +65,22 @@ def script():
         return done
 
     return run
+
+
+@pytest.fixture
+def here(monkeypatch, capsys):
+    """Run a script inside this process, which has loaded the framework already."""
+
+    def run_here(name: str, *arguments, code: int = 0) -> str:
+        path = REPOSITORY / name
+        monkeypatch.setattr(sys, "argv", [str(path), *map(str, arguments)])
+        with pytest.raises(SystemExit) as exit_:
+            runpy.run_path(str(path), run_name="__main__")
+        told = capsys.readouterr()
+        assert exit_.value.code == code, told.err
+        return told.out + told.err
+
+    return run_here
 
 
 @pytest.fixture(scope="session")

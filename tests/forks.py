@@ -9,7 +9,10 @@ import tempfile
 from pathlib import Path
 
 _context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(["tests.light_keras", "keras", "h5py", "PIL.Image"])
+_context.set_forkserver_preload(
+    ["tests.light_keras", "keras", "h5py", "PIL.Image", "sklearn.metrics",
+     "nltk.translate.bleu_score", "matplotlib.backends.backend_agg"]
+)  # fmt: skip
 
 
 def run(path: Path, arguments: list[str], cwd: Path, timeout: float) -> subprocess.CompletedProcess:

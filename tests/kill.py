@@ -52,6 +52,7 @@ from captioning import (
     archives,
     console,
     encoders,
+    files,
     jigsaw,
     networks,
     packing,
@@ -66,7 +67,6 @@ from tests.toys import one_convolution, tiny_trunk
 for module in (
     *(f"captioning.{name}" for name in ("decoding", "metrics", "recipes", "contact_sheet")),
     "jigsaw.DataGenerator",
-    "matplotlib.backends.backend_agg",
 ):
     importlib.import_module(module)
 packing.SAVE_EVERY = 0  # the journal is written after every picture
@@ -79,6 +79,16 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 WORK, OLD = Path("work"), b"old"
 OPERATIONS = {"os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.truncate"}
 WAYS = ("kill", "interrupt", "full disk")
+
+
+def draw_curves(path: Path, history: list) -> Path:
+    """Writes a picture as `training.draw_curves` does, but one that takes no time."""
+    with files.atomic(path) as temporary:
+        Image.new("L", (9, len(history))).save(temporary)
+    return path
+
+
+training.draw_curves = draw_curves
 
 
 class MeanColour:

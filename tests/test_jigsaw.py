@@ -4,9 +4,7 @@ import csv
 import functools
 import json
 import pickle
-import runpy
 import shutil
-import sys
 import zipfile
 from pathlib import Path
 
@@ -398,22 +396,6 @@ def test_help_shows_a_command_to_run_and_loads_no_framework(script, tmp_path, na
     assert f"python jigsaw/{name}" in done.stdout
     assert "tensorflow" not in done.stderr
     assert "keras" not in done.stderr
-
-
-@pytest.fixture
-def here(monkeypatch, capsys):
-    """Run a script inside this process, which has loaded the framework already."""
-
-    def run_here(name: str, *arguments, code: int = 0) -> str:
-        path = REPOSITORY / name
-        monkeypatch.setattr(sys, "argv", [str(path), *map(str, arguments)])
-        with pytest.raises(SystemExit) as exit_:
-            runpy.run_path(str(path), run_name="__main__")
-        told = capsys.readouterr()
-        assert exit_.value.code == code, told.err
-        return told.out + told.err
-
-    return run_here
 
 
 @pytest.fixture

@@ -163,9 +163,8 @@ def settings(**changes) -> dict:
 
 
 RUNS = {
-    "fast": {},
-    "plateau": {"plateau": 1, "patience": 2, "epochs": 6},
-    "reference": {"recipe": "reference", "epochs": 3},
+    "fast": {"epochs": 3},
+    "reference": {"recipe": "reference", "plateau": 1, "patience": 2},
 }
 
 
