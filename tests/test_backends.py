@@ -1,6 +1,5 @@
 """What must not depend on the Keras backend: each other one computes it in its own process."""
 
-import contextlib
 import json
 import os
 import runpy
@@ -131,8 +130,11 @@ def pretrain(encoder: Path, folder: Path) -> None:
         "main.py", "--hdf5", f"{folder}/pictures.hdf5", "--output", f"{folder}/pretrained",
         "--init", str(encoder), "--size", "32", "--batch-size", "8", "--epochs", "1",
     ]  # fmt: skip
-    with contextlib.suppress(SystemExit):  # of success as well; what it wrote tells
+    try:
         runpy.run_path("contrastive/main.py", run_name="__main__")
+    except SystemExit as end:
+        if end.code:
+            raise
 
 
 if __name__ == "__main__":
