@@ -41,7 +41,7 @@ demo: setup
 # A process for each core, each with one thread; the tests of a file stay together and share what
 # they made, and files begin in their own order, since xdist would leave the longest to the end.
 test: setup
-	TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1 $(PY) -m pytest -n auto --dist loadfile --no-loadscope-reorder
+	TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1 OMP_NUM_THREADS=1 $(PY) -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 test-long: setup  # every moment at which a stage can be stopped, many of the jigsaw scripts
 	$(PY) -m pytest -m long

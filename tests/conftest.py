@@ -1,6 +1,7 @@
 """Fixtures shared by the tests: the real dataset, a tiny one, photographs that are always there."""
 
 import os
+import runpy
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,11 @@ from tests import forks
 from tests.toys import tiny_trunk
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+def pytest_collectstart():
+    """Before any test file is loaded, in each process that runs tests."""
+    from tests import light_keras  # noqa: F401
 
 
 @pytest.fixture(scope="session")
@@ -59,6 +65,22 @@ def script():
         return done
 
     return run
+
+
+@pytest.fixture
+def here(monkeypatch, capsys):
+    """Run a script inside this process, which has loaded the framework already."""
+
+    def run_here(name: str, *arguments, code: int = 0) -> str:
+        path = REPOSITORY / name
+        monkeypatch.setattr(sys, "argv", [str(path), *map(str, arguments)])
+        with pytest.raises(SystemExit) as exit_:
+            runpy.run_path(str(path), run_name="__main__")
+        told = capsys.readouterr()
+        assert exit_.value.code == code, told.err
+        return told.out + told.err
+
+    return run_here
 
 
 @pytest.fixture(scope="session")
@@ -117,13 +139,28 @@ def pictures() -> np.ndarray:
     return np.uint8(255 * ops.convert_to_numpy(views.apply(255 * rough, numbers, 48)))
 
 
-@pytest.fixture
-def every_epoch_written(monkeypatch):
+@pytest.fixture(name="every_epoch_written")
+def _every_epoch_written(monkeypatch):
+    """See `every_epoch_written`."""
+    every_epoch_written(monkeypatch)
+
+
+def every_epoch_written(monkeypatch) -> None:
     """Training writes its state after every epoch, however short; drawing would take longest."""
     from captioning import training
 
     monkeypatch.setattr(training, "WRITING_SHARE", 1)
     monkeypatch.setattr(training, "draw_curves", lambda path, history: path)
+
+
+@pytest.fixture
+def eagerly():
+    """Training is not compiled: for a few batches that is quicker."""
+    import tensorflow as tf
+
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
 
 
 @pytest.fixture(scope="module")

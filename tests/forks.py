@@ -9,7 +9,10 @@ import tempfile
 from pathlib import Path
 
 _context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(["keras", "h5py", "PIL.Image"])  # nothing of the project itself
+_context.set_forkserver_preload(
+    ["tests.light_keras", "keras", "h5py", "PIL.Image", "sklearn.metrics",
+     "nltk.translate.bleu_score", "matplotlib.backends.backend_agg"]
+)  # fmt: skip
 
 
 def run(path: Path, arguments: list[str], cwd: Path, timeout: float) -> subprocess.CompletedProcess:
@@ -37,6 +40,8 @@ def _run(command: tuple[str, ...], cwd: Path, environment: dict[str, str], said:
     os.environ.update(environment)
     tempfile.tempdir = None  # the environment tells
     os.chdir(cwd)
+    for name in [name for name in sys.modules if name.startswith(("captioning", "tests"))]:
+        del sys.modules[name]  # nothing of the project itself: the script loads that
     sys.argv = list(command)
     installed = [place for place in sys.path if place.startswith((sys.prefix, sys.base_prefix))]
     sys.path[:] = [os.path.dirname(command[0]), *installed]

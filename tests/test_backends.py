@@ -2,10 +2,12 @@
 
 import json
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
 
+import h5py
 import keras
 import numpy as np
 import pytest
@@ -42,15 +44,19 @@ def on_tensorflow(tiny_backbone, untrained, pictures) -> dict[str, list]:
 def elsewhere(request, untrained, pictures, tmp_path_factory) -> dict[str, list]:
     """What `computed` returns under another backend."""
     pytest.importorskip(request.param, reason=f"{NAMES[request.param]} is not installed")
-    pixels = tmp_path_factory.mktemp("pixels") / "pixels.npy"
-    np.save(pixels, pictures)
+    folder = tmp_path_factory.mktemp("elsewhere")
+    np.save(folder / "pixels.npy", pictures)
+    with h5py.File(folder / "pictures.hdf5", "w") as file:
+        file["train_img"] = pictures
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, untrained, pixels],
+        [sys.executable, "-c", PROGRAM, untrained, folder],
         capture_output=True, text=True, cwd=REPOSITORY,
-        env=os.environ | {"KERAS_BACKEND": request.param, "PYTHONPATH": "tests"}, check=False,
+        env=os.environ | {"KERAS_BACKEND": request.param, "PYTHONPATH": "tests",
+                          "CUDA_VISIBLE_DEVICES": ""}, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
+    assert f"({request.param} backend)" in done.stderr
+    return json.loads(done.stdout.splitlines()[-1]) | {"folder": folder}
 
 
 def computed(encoder: Path, pixels: np.ndarray) -> dict[str, list]:
@@ -110,11 +116,29 @@ def test_other_backends_compute_the_same(what, elsewhere, on_tensorflow):
     np.testing.assert_allclose(elsewhere[what], on_tensorflow[what], rtol=1e-4, atol=1e-4)
 
 
-def test_devices_are_found(elsewhere, on_tensorflow):
-    for processors, accelerators in (elsewhere["devices"], on_tensorflow["devices"]):
-        assert processors == ["cpu:0"] or accelerators
+def test_where_no_gpu_can_be_seen_there_is_one_device(elsewhere):
+    assert elsewhere["devices"] == [["cpu:0"], []]
+
+
+def test_the_script_that_pretrains_runs(elsewhere):
+    written = h5py.File(elsewhere["folder"] / "pretrained/encoder.weights.h5")
+    assert np.isfinite(json.loads(written.attrs["encoder"])["reached"]["loss"])
+
+
+def pretrain(encoder: Path, folder: Path) -> None:
+    sys.argv = [
+        "main.py", "--hdf5", f"{folder}/pictures.hdf5", "--output", f"{folder}/pretrained",
+        "--init", str(encoder), "--size", "32", "--batch-size", "8", "--epochs", "1",
+    ]  # fmt: skip
+    try:
+        runpy.run_path("contrastive/main.py", run_name="__main__")
+    except SystemExit as end:
+        if end.code:
+            raise
 
 
 if __name__ == "__main__":
     networks.BACKBONES["tiny"] = tiny_trunk
-    print(json.dumps(computed(Path(sys.argv[1]), np.load(sys.argv[2]))))
+    made_by, place = map(Path, sys.argv[1:])
+    pretrain(made_by, place)
+    print(json.dumps(computed(made_by, np.load(place / "pixels.npy"))))

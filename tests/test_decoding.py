@@ -26,20 +26,17 @@ def random_captioner(tokenizer, seed, sharpness, vocabulary_size=None) -> Captio
     return Captioner(network, {})
 
 
-def one_word_at_a_time(model: Captioner, tokenizer, feature) -> list[str]:
+def one_word_at_a_time(model: Captioner, tokenizer, features) -> list[list[str]]:
     """The reference's loop: the whole prefix, padded on the left, through the network each time."""
-    said = "startseq"
+    said = [["startseq"] for _ in features]
     for _ in range(model.max_length):
-        (ids,) = tokenizer.texts_to_sequences([said])
-        padded = np.array([[0] * (model.max_length - len(ids)) + ids])
-        best = int(np.argmax(model.network((feature[None], padded))))
-        word = tokenizer.index_word.get(best)
-        if word is None:
-            break
-        said += " " + word
-        if word == "endseq":
-            break
-    return said.split()[1:]
+        rows = tokenizer.texts_to_sequences([" ".join(filter(None, words)) for words in said])
+        padded = np.array([[0] * (model.max_length - len(row)) + row for row in rows])
+        best = np.argmax(model.network((features, padded)), axis=-1)
+        for words, i in zip(said, best, strict=True):
+            if words[-1] not in ("endseq", None):
+                words.append(tokenizer.index_word.get(int(i)))  # None ends it too
+    return [list(filter(None, words[1:])) for words in said]
 
 
 @pytest.mark.parametrize("seed", [1, 2])
@@ -47,7 +44,7 @@ def test_equals_the_one_word_loop(tokenizer, seed):
     model = random_captioner(tokenizer, seed, 0.6, vocabulary_size=44)  # some ids have no word
     features = np.random.default_rng(seed).normal(size=(12, 10)).astype("float32")
     batched = decoding.greedy(model, tokenizer, features)
-    assert batched == [one_word_at_a_time(model, tokenizer, row) for row in features]
+    assert batched == one_word_at_a_time(model, tokenizer, features)
     lengths = {len(words) for words in batched}
     assert len(lengths) > 1  # captions end at different steps
 

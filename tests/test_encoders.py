@@ -130,12 +130,12 @@ def test_flickr8k_features_are_the_reference_s(flickr8k, torch_resnet50, tmp_pat
 
     torch.save(torch_resnet50.state_dict(), tmp_path / "resnet50.pth")
     encoder = encoders.load(tmp_path / "resnet50.pth")
-    paths = sorted(flickr8k.glob("**/*.jpg"))[:4]
+    paths = sorted(flickr8k.glob("**/*.jpg"))[:2]
     pictures = (
         Image.open(path).convert("RGB").resize((224, 224), Image.BILINEAR) for path in paths
     )
     reference = torch_features(torch_resnet50, np.stack([np.asarray(p) for p in pictures]))
-    batch = next(images.batches(paths, encoder.size, 4))
+    batch = next(images.batches(paths, encoder.size, 2))
     assert_close(encoder.extract(batch.pixels), reference)
 
 
@@ -249,7 +249,7 @@ def test_google_s_checkpoint_gives_its_network_s_features(
 ):
     encoder = encoders.load(google_checkpoint)
     assert encoder.record["preprocessing"] == "unit"
-    assert_close(encoder.extract(photos), google_features(google_variables, photos))
+    assert_close(encoder.extract(photos[:1]), google_features(google_variables, photos[:1]))
 
 
 @pytest.mark.parametrize(
@@ -312,8 +312,8 @@ def test_our_own_weights_are_loaded(photos, tmp_path):
             layer.set_weights(list(random_norm(generator, layer.gamma.shape[0]).values()))
     trunk.save_weights(tmp_path / "own.weights.h5")
     encoder = encoders.load(tmp_path / "own.weights.h5")
-    inputs = (photos / np.float32(255) - MEAN) / STD
-    assert_close(encoder.extract(photos), np.asarray(trunk(inputs, training=False)))
+    inputs = (photos[:1] / np.float32(255) - MEAN) / STD
+    assert_close(encoder.extract(photos[:1]), np.asarray(trunk(inputs, training=False)))
 
 
 @pytest.mark.parametrize("weight_arrays", [0, 2])
@@ -334,8 +334,8 @@ def test_imagenet_is_the_network_of_keras_applications(photos, tmp_path, monkeyp
     weights.cached("imagenet").parent.mkdir(parents=True)
     reference.save(weights.cached("imagenet"))
     encoder = encoders.load("imagenet")
-    inputs = keras.applications.resnet.preprocess_input(photos.astype(np.float32))
-    assert_close(encoder.extract(photos), np.asarray(reference(inputs, training=False)))
+    inputs = keras.applications.resnet.preprocess_input(photos[:1].astype(np.float32))
+    assert_close(encoder.extract(photos[:1]), np.asarray(reference(inputs, training=False)))
     assert keras.config.dtype_policy().name == "float32"
     with h5py.File(weights.cached("imagenet"), "r+") as file:
         file["model_weights/conv2_block1_1_conv/conv2_block1_1_conv/bias"][3] = np.nan
@@ -400,8 +400,8 @@ def test_a_named_encoder_is_that_of_the_record(monkeypatch, tmp_path):
 
 
 def test_bfloat16_features_are_within_one_per_cent(random_encoder, photos):
-    exact = random_encoder.extract(photos)
-    rounded = encoders.from_record(random_encoder.record, "bfloat16").extract(photos)
+    exact = random_encoder.extract(photos[:1])
+    rounded = encoders.from_record(random_encoder.record, "bfloat16").extract(photos[:1])
     assert rounded.dtype == np.float32
     assert 0 < np.linalg.norm(rounded - exact) < 0.01 * np.linalg.norm(exact)
 

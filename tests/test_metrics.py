@@ -2,6 +2,7 @@
 
 import random
 
+import numpy as np
 import pytest
 from nltk.translate.bleu_score import corpus_bleu
 
@@ -92,15 +93,24 @@ def test_an_empty_caption_scores_nothing_and_harms_nothing():
     assert metrics.cider(half, REFERENCES) > 0
 
 
-def test_report_prints_what_it_returns(capsys):
-    scores = metrics.report(CAPTIONS, REFERENCES)
-    lines = capsys.readouterr().out.splitlines()
-    expected = [
-        f"BLEU-{n}: {score:f}"
-        for protocol in ("reference", "standard")
-        for n, score in enumerate(metrics.bleu(CAPTIONS, REFERENCES, protocol), start=1)
+def test_report_prints_the_scores_under_both_protocols(capsys):
+    """Two captions of six words, the last of which is wrong in one: scores by hand."""
+    captions = {"a": "one two three four five six", "b": "red green blue white black gray"}
+    references = {"a": ["one two three four five seven"], "b": [captions["b"]]}
+    scores = metrics.report({k: [*c.split(), "endseq"] for k, c in captions.items()}, references)
+    words = np.cumprod([11 / 12, 9 / 10, 7 / 8, 5 / 6])  # shares of n-grams that are right
+    marked = np.cumprod([15 / 16, 12 / 14, 10 / 12, 8 / 10])  # with startseq and endseq
+    cider = 10 * (1 + np.mean([5 / 6, 4 / 5, 3 / 4, 2 / 3])) / 2
+    expected = {
+        "reference": marked ** [1, 1 / 2, 0.3, 1 / 4],
+        "standard": words ** [1, 1 / 2, 1 / 3, 1 / 4],
+    }
+    lines = [line for line in capsys.readouterr().out.splitlines() if ": " in line]
+    assert lines == [
+        *(f"BLEU-{n}: {x:f}" for group in expected.values() for n, x in enumerate(group, start=1)),
+        f"CIDEr: {cider:f}",
+        f"ROUGE-L: {11 / 12:f}",
     ]
-    assert [line for line in lines if line.startswith("BLEU-")] == expected
-    assert lines[-2:] == [f"CIDEr: {scores['cider']:f}", f"ROUGE-L: {scores['rouge_l']:f}"]
-    assert scores["cider"] == metrics.cider(CAPTIONS, REFERENCES)
-    assert scores["rouge_l"] == metrics.rouge_l(CAPTIONS, REFERENCES)
+    assert scores.pop("cider") == pytest.approx(cider)
+    assert scores.pop("rouge_l") == pytest.approx(11 / 12)
+    assert scores == {name: pytest.approx(group) for name, group in expected.items()}

@@ -14,6 +14,10 @@ from conftest import REPOSITORY
 
 from captioning import optimizers
 
+PROGRAM = """
+import tests.light_keras, runpy
+runpy.run_module("tests.test_optimizers", run_name="__main__")
+"""
 WORDS = [1, 3, 1, 1]  # of five words 1 is read three times, others never
 
 
@@ -71,7 +75,7 @@ def test_mixed_precision_keeps_weights_and_averages_in_32_bits():
 
 def test_two_replicas_end_as_one_that_sees_all():
     done = subprocess.run(
-        [sys.executable, "-m", "tests.test_optimizers"],
+        [sys.executable, "-c", PROGRAM],
         capture_output=True, text=True, cwd=REPOSITORY, env=os.environ | {"PYTHONPATH": "tests"},
         check=False,
     )  # fmt: skip

@@ -6,6 +6,7 @@ import pickletools
 import re
 import struct
 import sys
+import tempfile
 import tracemalloc
 from collections import OrderedDict, defaultdict
 from pathlib import Path
@@ -292,14 +293,13 @@ def test_the_hostile_files_are_hostile(tmp_path):
     assert sentinel.exists()
 
 
-HOSTILE = [*hostile.running(Path("sentinel")), *hostile.malformed()]
+SENTINEL = Path(tempfile.gettempdir(), f"sentinel-{os.getpid()}")
+HOSTILE = hostile.running(SENTINEL) | hostile.malformed()
 
 
 @pytest.mark.parametrize("kind", HOSTILE)
 def test_refuses_in_one_sentence(tmp_path, kind):
-    sentinel, path = tmp_path / "sentinel", tmp_path / "hostile.pkl"
-    files = hostile.running(sentinel) | hostile.malformed()
-    write(path, files[kind])
+    path = write(tmp_path / "hostile.pkl", HOSTILE[kind])
     modules = set(sys.modules)
 
     def load():
@@ -309,8 +309,8 @@ def test_refuses_in_one_sentence(tmp_path, kind):
         if kind.startswith(("memo bomb", "stack bomb", "copies")):
             assert "than its size explains" in str(caught.value)
 
-    assert peak_memory(load) < 25e6 + 30 * len(files[kind])
-    assert not sentinel.exists()
+    assert peak_memory(load) < 25e6 + 30 * len(HOSTILE[kind])
+    assert not SENTINEL.exists()
     assert "this" not in set(sys.modules) - modules
 
 

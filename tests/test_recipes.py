@@ -1,12 +1,15 @@
 """The two recipes teach the same network the same thing."""
 
+import csv
 import dataclasses
 import shutil
+from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from conftest import every_epoch_written
 
 from captioning import artifacts, captioner, recipes, text, training
 from captioning.captioner import load
@@ -178,10 +181,38 @@ def settings(**changes) -> dict:
     return base | {"plateau": None, "patience": None} | changes
 
 
-@pytest.mark.parametrize("recipe", ["fast", "reference"])
-def test_the_saved_network_gives_the_reported_loss(data, tmp_path, recipe):
-    recipes.train(data, settings(recipe=recipe, epochs=2), {"a": 1}, tmp_path)
-    best = artifacts.find_captioner(tmp_path)
+RUNS = {
+    "fast": {"epochs": 3},
+    "reference": {"recipe": "reference", "plateau": 1, "patience": 2},
+}
+
+
+@pytest.fixture(scope="module", params=RUNS)
+def run(request, data, tmp_path_factory) -> tuple[dict, Path]:
+    """How a run was made, and its folder; beside it, parts/, as a kill after epoch 2 leaves it."""
+    how, folder = settings(**RUNS[request.param]), tmp_path_factory.mktemp(request.param)
+
+    def leave_behind(path, history):
+        """Its state is not written yet."""
+        if len(history) == 2:
+            shutil.copytree(path.parent, folder / "parts")
+        return real(path, history)
+
+    real = training.write_history
+    with pytest.MonkeyPatch.context() as patch:
+        every_epoch_written(patch)
+        patch.setattr(training, "write_history", leave_behind)
+        recipes.train(data, how, {"a": 1}, folder / "whole")
+    return how, folder / "whole"
+
+
+def losses_of(folder: Path) -> list[float]:
+    with open(folder / training.HISTORY, newline="") as file:
+        return [float(row["val_loss"]) for row in csv.DictReader(file)]
+
+
+def test_the_saved_network_gives_the_reported_loss(data, run):
+    best = artifacts.find_captioner(run[1])
     saved = load(best)
     assert saved.record == {"a": 1}
     batches = recipes.Prefixes(data.dev_features, data.dev, data.max_length, 1000)
@@ -191,33 +222,22 @@ def test_the_saved_network_gives_the_reported_loss(data, tmp_path, recipe):
     assert f"val_loss{loss:.3f}" in best.name
 
 
-@pytest.mark.usefixtures("every_epoch_written")
-@pytest.mark.parametrize(
-    "changes", [{}, {"plateau": 1, "patience": 2, "epochs": 6}, {"recipe": "reference"}]
-)
-def test_interrupted_and_uninterrupted_end_with_equal_weights(data, tmp_path, changes, monkeypatch):
-    def leave_behind(path, history):
-        """What there is after epoch 2, its state not written, is what a kill would leave."""
-        if len(history) == 2 and path.parent.name == "whole":
-            shutil.copytree(path.parent, tmp_path / "parts")
-        return real(path, history)
-
-    real = training.write_history
-    monkeypatch.setattr(training, "write_history", leave_behind)
-    whole = recipes.train(data, settings(**changes), {}, tmp_path / "whole")
-    parts = recipes.train(data, settings(**changes), {}, tmp_path / "parts", resume=True)
-    assert [row["val_loss"] for row in parts] == [row["val_loss"] for row in whole]
-    states = [tmp_path / run / training.STATE for run in ("whole", "parts")]
-    with np.load(states[0]) as expected, np.load(states[1]) as resumed:
+def test_interrupted_and_uninterrupted_end_with_equal_weights(data, run, monkeypatch):
+    how, whole = run
+    parts = whole.with_name("parts")
+    every_epoch_written(monkeypatch)
+    recipes.train(data, how, {"a": 1}, parts, resume=True)
+    assert losses_of(parts) == losses_of(whole)
+    with np.load(whole / training.STATE) as expected, np.load(parts / training.STATE) as resumed:
         for name in expected.files:
             if name != "meta":  # holds times
                 np.testing.assert_array_equal(resumed[name], expected[name], err_msg=name)
 
 
-def test_bfloat16_trains_to_a_like_loss(data, tmp_path):
-    losses = []
-    for precision in ("float32", "bfloat16"):
-        model = recipes.compile_(data, settings(precision=precision), steps=100)
-        history = model.fit(data.batches("fast", 8, 0)[0], epochs=3, shuffle=False, verbose=0)
-        losses.append(history.history["loss"][-1])
-    assert losses[1] == pytest.approx(losses[0], rel=0.1)
+@pytest.mark.parametrize("run", ["fast"], indirect=True)
+def test_bfloat16_trains_to_a_like_loss(data, run, tmp_path):
+    how, exact = run
+    rounded = recipes.train(data, how | {"precision": "bfloat16"}, {}, tmp_path)
+    expected = losses_of(exact)
+    assert [row["val_loss"] for row in rounded] == pytest.approx(expected, rel=0.1)
+    assert [row["val_loss"] for row in rounded] != expected

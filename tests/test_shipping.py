@@ -8,22 +8,23 @@ import pytest
 import sklearn.datasets
 from conftest import tiny_dataset
 
-from captioning import artifacts, files, shipping, trunks
+from captioning import artifacts, encoders, files, shipping, stages, trunks
 from captioning.errors import CaptioningError
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory, script):
+def trained(tmp_path_factory):
     """A work folder whose captioner was trained on the features of an encoder in a file."""
     workdir = tmp_path_factory.mktemp("trained")
     tiny = tiny_dataset(workdir / "tiny")
     trunks.save(workdir / "made/encoder.weights.h5", trunks.untrained("small", 48), {})
-    how = ("--dataset", tiny, "--workdir", workdir)
-    encoder = ("--encoder", "made/encoder.weights.h5", "--crops", 10)
-    script("1_data_preprocessor.py", *how, *encoder, cwd=workdir)
+    encoder = encoders.load(workdir / "made/encoder.weights.h5", crops=10)
+    stages.extract(encoder, tiny / "Flicker8k_Dataset", workdir, batch_size=24)
+    stages.describe(tiny, workdir, seed=0)
+    how = {"recipe": "fast", "epochs": 1, "batch_size": 16, "precision": "float32"}
+    stages.train(tiny, workdir, 0, **how, resume=False)
+    stages.make_tokenizer(tiny, workdir, seed=0)
     assert json.loads((workdir / "features.json").read_text())["encoder"]["crops"] == 10
-    script("2_train_IC_model.py", *how, "--epochs", 1, cwd=workdir)
-    script("4_tokenizer.py", *how, cwd=workdir)
     return workdir
 
 

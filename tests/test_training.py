@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 
 import keras
 import numpy as np
@@ -20,7 +21,7 @@ class Line(keras.utils.PyDataset):
         self.epoch = 0
 
     def __len__(self):
-        return 4
+        return 2
 
     def __getitem__(self, index):
         x = np.random.default_rng((self.epoch, index)).normal(size=(8, 1)).astype("float32")
@@ -43,7 +44,7 @@ class FixedLine(Line):
 def run(folder, epochs=3, resume=False, callbacks=(), fixed_epochs=None, **settings):
     keras.utils.set_random_seed(0)
     model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
-    model.compile(optimizer=keras.optimizers.Adam(0.1), loss="mse")
+    model.compile(optimizer=keras.optimizers.Adam(0.1), loss="mse", run_eagerly=True)
     model.optimizer.build(model.trainable_variables)
     saved = []
 
@@ -58,6 +59,13 @@ def run(folder, epochs=3, resume=False, callbacks=(), fixed_epochs=None, **setti
         fixed_epochs=fixed_epochs, callbacks=callbacks, resume=resume,
     )  # fmt: skip
     return history, saved
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A run with seed = 1: its folder, its history, the epochs that left a checkpoint."""
+    folder = tmp_path_factory.mktemp("finished")
+    return folder, *run(folder, seed=1)
 
 
 def test_improvements_are_the_epochs_with_the_lowest_loss_so_far():
@@ -77,16 +85,16 @@ def test_a_first_loss_that_is_no_number_does_not_hinder_those_after_it(tmp_path)
     assert run(tmp_path, callbacks=[Undefined()])[1] == [2, 3]
 
 
-def test_history_and_curves(tmp_path):
-    history, saved = run(tmp_path)
-    with open(tmp_path / "history.csv", newline="") as file:
+def test_history_and_curves(finished):
+    folder, history, saved = finished
+    with open(folder / "history.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["epoch"] for row in rows] == ["1", "2", "3"]
     assert [float(row["val_loss"]) for row in rows] == [row["val_loss"] for row in history]
     best = np.minimum.accumulate([row["val_loss"] for row in history])
     assert saved == [row["epoch"] for row, b in zip(history, best, strict=True)
                      if row["val_loss"] == b]  # fmt: skip
-    assert Image.open(tmp_path / "curves.png").width > 400
+    assert Image.open(folder / "curves.png").width > 400
 
 
 @pytest.mark.usefixtures("every_epoch_written")
@@ -98,21 +106,20 @@ def test_more_epochs_after_the_end_are_those_of_one_run(tmp_path):
     assert [row["val_loss"] for row in parts] == [row["val_loss"] for row in whole]
 
 
-def test_no_more_epochs_where_the_learning_rate_has_fallen_to_zero_and_never_fewer(tmp_path):
-    run(tmp_path, epochs=2)
-    with pytest.raises(CaptioningError, match="epochs = 2 and cannot go on to 4: its learning"):
-        run(tmp_path, epochs=4, resume=True, fixed_epochs=training.COSINE)
-    with pytest.raises(CaptioningError, match="epochs = 2, now it is 1"):
-        run(tmp_path, epochs=1, resume=True)
+def test_no_more_epochs_where_the_learning_rate_has_fallen_to_zero_and_never_fewer(finished):
+    with pytest.raises(CaptioningError, match="epochs = 3 and cannot go on to 4: its learning"):
+        run(finished[0], epochs=4, resume=True, fixed_epochs=training.COSINE, seed=1)
+    with pytest.raises(CaptioningError, match="epochs = 3, now it is 1"):
+        run(finished[0], epochs=1, resume=True, seed=1)
 
 
-def test_a_finished_run_is_not_trained_again(tmp_path):
-    first, _ = run(tmp_path)
-    again, saved = run(tmp_path, resume=True)
+def test_a_finished_run_is_not_trained_again(finished, tmp_path):
+    folder, first, _ = finished
+    again, saved = run(folder, resume=True, seed=1)
     assert (again, saved) == (first, [])
-    (tmp_path / BEST).unlink()
+    shutil.copy(folder / training.STATE, tmp_path)  # and the checkpoint not
     with pytest.raises(CaptioningError, match=r"nothing left to train.*checkpoint is gone"):
-        run(tmp_path, resume=True)
+        run(tmp_path, resume=True, seed=1)
 
 
 def test_a_val_loss_that_never_is_a_number_is_an_error(tmp_path):
@@ -124,15 +131,20 @@ def test_a_val_loss_that_never_is_a_number_is_an_error(tmp_path):
         run(tmp_path, callbacks=[Undefined()])
 
 
-def test_resuming_needs_a_state_with_the_same_settings(tmp_path):
+def test_resuming_needs_a_state_with_the_same_settings(finished, tmp_path):
     with pytest.raises(CaptioningError, match="leave --resume out"):
         run(tmp_path, resume=True)
-    run(tmp_path, seed=1)
     with pytest.raises(CaptioningError, match="seed = 1, now it is 2"):
-        run(tmp_path, resume=True, seed=2)
+        run(finished[0], resume=True, seed=2)
     (tmp_path / training.STATE).write_bytes(b"PK half a file")
     with pytest.raises(CaptioningError, match="cannot be read"):
         run(tmp_path, resume=True, seed=1)
+
+
+def test_a_run_is_not_resumed_on_another_backend(finished):
+    with pytest.raises(CaptioningError, match="backend = 'tensorflow', now it is 'jax'"):
+        settings = {"backend": "jax", "epochs": 3}
+        training._Recorder(None, finished[0], settings, None, None, ()).read_state(None)
 
 
 def test_a_run_that_stopped_early_stays_stopped_whenever_it_was_killed(tmp_path, monkeypatch):
@@ -198,37 +210,36 @@ def written(folder) -> int:
 
 
 @pytest.mark.parametrize(
-    ("validated", "expected"),
-    [(False, [1, 6, 10]), (True, [1, 2, 4, 9, 10])],  # 10 s of writing allow it 90 s later
+    ("validated", "expected", "last"),  # 10 s of writing allow it 90 s later
+    [(False, [1, 6, 10], 6), (True, [1, 2, 4, 9, 10], 4)],
 )
 def test_short_epochs_are_written_when_better_and_for_a_tenth_of_the_time(
-    tmp_path, now, monkeypatch, validated, expected
+    tmp_path, now, monkeypatch, validated, expected, last
 ):
-    found = []
-    monkeypatch.setattr(training, "draw_curves", lambda path, history: found.append(len(history)))
-    _, saved = run(tmp_path, epochs=10, callbacks=[Epochs(now, validated)])
-    assert found == expected
-    assert saved == ([1, 2, 4] if validated else expected)
-    assert written(tmp_path) == 10
+    """And a run that is killed between two writings ends like an undisturbed one."""
 
-
-@pytest.mark.parametrize("validated", [True, False])
-def test_killed_between_two_writings_a_run_ends_like_an_undisturbed_one(tmp_path, now, validated):
     class Killed(keras.callbacks.Callback):
         def on_epoch_begin(self, epoch, logs=None):
             if epoch == 7:
                 raise KeyboardInterrupt
 
-    whole, _ = run(tmp_path / "whole", epochs=10, callbacks=[Epochs(now, validated)])
+    found = []
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "draw_curves", lambda path, history: found.append(len(history)))
+        whole, saved = run(tmp_path / "whole", epochs=10, callbacks=[Epochs(now, validated)])
+    assert found == expected
+    assert saved == ([1, 2, 4] if validated else expected)
+    assert written(tmp_path / "whole") == 10
+
     folder = tmp_path / "parts"
     with pytest.raises(KeyboardInterrupt):
         run(folder, epochs=10, callbacks=[Epochs(now, validated), Killed()])
-    assert written(folder) == (4 if validated else 6)  # the epoch of the checkpoint
+    assert written(folder) == last  # the epoch of the checkpoint
     parts, _ = run(folder, epochs=10, callbacks=[Epochs(now, validated)], resume=True)
     assert [row["loss"] for row in parts] == [row["loss"] for row in whole]
     weights = [folder.parent / name / "best.weights.h5" for name in ("whole", "parts")]
-    for expected, found in zip(*map(arrays, weights), strict=True):
-        np.testing.assert_array_equal(found, expected)
+    for expected_, found_ in zip(*map(arrays, weights), strict=True):
+        np.testing.assert_array_equal(found_, expected_)
 
 
 def arrays(path) -> list[np.ndarray]:
@@ -246,12 +257,3 @@ def test_a_loss_that_is_no_number_says_what_was_written(tmp_path, now):
     with pytest.raises(CaptioningError, match=r"found nan in epoch 8; .*ends with epoch 4"):
         run(tmp_path, epochs=10, callbacks=[Epochs(now), Undefined()])
     assert written(tmp_path) == 4
-
-
-def test_a_run_is_not_resumed_on_another_backend(tmp_path):
-    run(tmp_path, epochs=1)
-    with pytest.raises(CaptioningError, match="backend = 'tensorflow', now it is 'jax'"):
-        recorder = training._Recorder(
-            None, tmp_path, {"backend": "jax", "epochs": 1}, None, None, ()
-        )
-        recorder.read_state(None)
