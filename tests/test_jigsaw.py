@@ -351,6 +351,9 @@ def test_an_interrupted_run_ends_with_the_weights_of_an_uninterrupted_one(
     rates = history(tmp_path / "whole")["learning_rate"]
     assert history(tmp_path / "parts")["learning_rate"] == rates
     assert min(rates) < max(rates)  # else the callbacks' state did not matter
+    if schedule == "cosine":
+        expected = [0.015 * (1 + np.cos(np.pi * epoch / epochs)) for epoch in range(epochs)]
+        np.testing.assert_allclose(rates, expected, rtol=1e-6)
 
 
 def history(folder: Path) -> dict[str, list[float]]:
@@ -358,12 +361,7 @@ def history(folder: Path) -> dict[str, list[float]]:
         return pickle.load(file)
 
 
-def test_the_learning_rate_rises_in_the_first_epoch_and_falls_along_the_cosine(
-    toy, eagerly, tmp_path
-):
-    train(tmp_path, schedule="cosine", epochs=4)
-    expected = [0.015 * (1 + np.cos(np.pi * epoch / 4)) for epoch in range(4)]
-    np.testing.assert_allclose(history(tmp_path)["learning_rate"], expected, rtol=1e-6)
+def test_the_learning_rate_rises_in_the_first_epoch(eagerly):
     rates = []
 
     class Spy(keras.callbacks.Callback):
