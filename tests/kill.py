@@ -97,6 +97,7 @@ class MeanColour:
 
     size, dimension = 8, 3
     record = dict.fromkeys(("file", "sha256", "preprocessing"), None) | {"name": "mean"}
+    seen = np.empty(0, np.uint64)
 
     def extract(self, pixels, batch_size=32):
         return pixels.mean(axis=(1, 2)).astype("float32")

@@ -126,9 +126,9 @@ def test_kaggle_layout_gets_a_split_named_in_the_output(script, tiny, tmp_path):
     (kaggle / "captions.txt").write_text("\n".join(["image,caption", *rows]))
     done = script(
         SCRIPTS[0], "--only", "descriptions", "--dataset", kaggle, "--workdir", "work",
-        "--seed", "7", cwd=tmp_path,
+        "--split-seed", "7", cwd=tmp_path,
     )  # fmt: skip
-    assert "18/3/3 images (train/dev/test), drawn with seed 7 into work" in done.stderr
+    assert "18/3/3 images (train/dev/test), drawn with --split-seed 7 into work" in done.stderr
     assert "Flickr_8k.devImages.txt" in done.stdout
     script(SCRIPTS[3], "--dataset", kaggle, "--workdir", "work", cwd=tmp_path)
 

@@ -8,7 +8,7 @@ import pytest
 import sklearn.datasets
 from conftest import tiny_dataset
 
-from captioning import artifacts, encoders, files, shipping, stages, trunks
+from captioning import artifacts, dataset, encoders, files, shipping, stages, trunks
 from captioning.errors import CaptioningError
 
 
@@ -20,10 +20,10 @@ def trained(tmp_path_factory):
     trunks.save(workdir / "made/encoder.weights.h5", trunks.untrained("small", 48), {})
     encoder = encoders.load(workdir / "made/encoder.weights.h5", crops=10)
     stages.extract(encoder, tiny / "Flicker8k_Dataset", workdir, batch_size=24)
-    stages.describe(tiny, workdir, seed=0)
+    stages.describe(dataset.Dataset(tiny), workdir)
     how = {"recipe": "fast", "epochs": 1, "batch_size": 16, "precision": "float32"}
     stages.train(tiny, workdir, 0, **how, resume=False)
-    stages.make_tokenizer(tiny, workdir, seed=0)
+    stages.make_tokenizer(tiny, workdir)
     assert json.loads((workdir / "features.json").read_text())["encoder"]["crops"] == 10
     return workdir
 
