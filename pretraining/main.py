@@ -37,20 +37,8 @@ SETTINGS = (
 def make_parser() -> argparse.ArgumentParser:
     parser = console.parser(__doc__)
     arguments.add_pretraining(parser, 256, "pictures", "contrastive_work")
-    parser.add_argument(
-        "--method",
-        choices=tuple(METHODS),
-        default=DEFAULT,
-        help=f"{described(METHODS)} (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--set",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="NAME=VALUE",
-        help="hyper-parameters of the method, such as temperature=.1 blur=0; --set help lists them",
-    )
+    arguments.add_choice(parser, "--method", METHODS, DEFAULT)
+    arguments.add_set(parser, "the method, such as temperature=.1 blur=0")
     parser.add_argument(
         "--dataset",
         type=Path,
@@ -58,12 +46,8 @@ def make_parser() -> argparse.ArgumentParser:
         help="folder of the captioned dataset that the pictures are of: methods that read captions "
         "learn from those of train, and the features of all methods are probed with them",
     )
-    parser.add_argument(
-        "--backbone",
-        choices=tuple(BACKBONES),
-        type=backbone_name,  # small, as ResNet-18 was called
-        help=f"{described(BACKBONES)} (default: that of --init, else resnet50)",
-    )
+    usual = "that of --init, else resnet50"
+    arguments.add_choice(parser, "--backbone", BACKBONES, usual, default=None, type=backbone_name)
     parser.add_argument(
         "--init",
         metavar="NAME|FILE",
@@ -140,11 +124,6 @@ def make_parser() -> argparse.ArgumentParser:
     )
     arguments.add_split_seed(parser)
     return parser
-
-
-def described(names) -> str:
-    """The entries of a registry, for `--help`."""
-    return "; ".join(f"{name}: {names.description(name)}" for name in names)
 
 
 def parse_arguments(parser: argparse.ArgumentParser) -> argparse.Namespace:

@@ -64,17 +64,9 @@ def _add_workdir(parser: argparse.ArgumentParser, workdir: str | None) -> None:
 
 def add_training(parser: argparse.ArgumentParser, epochs: int | None = None) -> None:
     """Add the arguments of the scripts that train a captioner."""
-    _add_choice(parser, "--recipe", recipes.RECIPES, recipes.DEFAULT)
-    _add_choice(parser, "--decoder", decoders.DECODERS, decoders.DEFAULT)
-    parser.add_argument(
-        "--set",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="NAME=VALUE",
-        help="hyper-parameters of the recipe and the decoder, such as units=512 dropout=.4; "
-        "--set help lists them",
-    )
+    add_choice(parser, "--recipe", recipes.RECIPES, recipes.DEFAULT)
+    add_choice(parser, "--decoder", decoders.DECODERS, decoders.DEFAULT)
+    add_set(parser, "the recipe and the decoder, such as units=512 dropout=.4")
     parser.add_argument(
         "--epochs",
         type=console.positive_int,
@@ -119,12 +111,32 @@ def add_strict(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_choice(
-    parser: argparse.ArgumentParser, option: str, registry: Registry, default: str
+def add_choice(
+    parser: argparse.ArgumentParser, option: str, registry: Registry, usual: str, **more
 ) -> None:
+    """Add an option that names an entry of a registry, each of which `--help` describes.
+
+    Args:
+        usual: the entry without the option; with another `default` in `more`, words for it.
+    """
     lines = "; ".join(f"{name}: {registry.description(name)}" for name in registry)
     parser.add_argument(
-        option, choices=list(registry), default=default, help=f"{lines} (default: %(default)s)"
+        option,
+        choices=tuple(registry),
+        help=f"{lines} (default: {usual})",
+        **{"default": usual} | more,
+    )
+
+
+def add_set(parser: argparse.ArgumentParser, what: str) -> None:
+    """Add --set: hyper-parameters of `what`, see `runtime.settings`."""
+    parser.add_argument(
+        "--set",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="NAME=VALUE",
+        help=f"hyper-parameters of {what}; --set help lists them",
     )
 
 
