@@ -143,6 +143,25 @@ def test_keras_never_sees_one_length_in_the_first_two_batches(seed):
         batches.on_epoch_end()
 
 
+@pytest.mark.parametrize("rows", [np.float32([[3, 0, -2]]), np.tile(np.float32([5, 1, 0]), (9, 1))])
+def test_nothing_is_scaled_where_nothing_varies(data, rows):
+    """As with a single train picture, whose rounding errors must not become a signal."""
+    noise = np.random.default_rng(0).normal(0, 1e-7, rows.shape).astype("float32")
+    alike = dataclasses.replace(data, train_features=rows + noise, dev_features=rows + 1)
+    standardised, how = alike.standardised(0.03)
+    np.testing.assert_array_equal(how.scale, 1)
+    np.testing.assert_allclose(standardised.train_features[:], 0, atol=1e-5)
+    np.testing.assert_allclose(standardised.dev_features[:], 1, atol=1e-5)
+
+
+def test_features_that_vary_get_one_small_standard_deviation(data):
+    rows = np.random.default_rng(0).normal(7, [1, 5, 0.001], (500, 3)).astype("float32")
+    standardised, _ = dataclasses.replace(data, train_features=rows).standardised(0.03)
+    spread = standardised.train_features[:].std(axis=0)
+    np.testing.assert_allclose(spread[:2], 0.03, rtol=1e-3)
+    assert spread[2] < 0.001  # a unit that hardly varies stays small
+
+
 def test_fewer_captions_come_in_smaller_batches(data):
     def many(captions):
         blank = np.zeros((captions, 1), "int32")
