@@ -182,7 +182,7 @@ def read_text(path: str | os.PathLike) -> str:
     """Decode a text file: UTF-8 with or without a byte-order mark, any line ends.
 
     Raises:
-        CaptioningError: for a missing file or bytes that are not UTF-8 (with the line).
+        CaptioningError: for a missing file, bytes that are not UTF-8 (with the line), and UTF-16.
     """
     try:
         data = Path(path).read_bytes()
@@ -190,6 +190,11 @@ def read_text(path: str | os.PathLike) -> str:
         raise CaptioningError(
             f"expected a text file at {path}, found none; check the path"
         ) from None
+    if b"\0" in data[:1000]:
+        raise CaptioningError(
+            f"{path}: expected UTF-8 text, found bytes of value 0, as in UTF-16 or in a file that "
+            "is no text; save it as UTF-8"
+        )
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -69,7 +69,7 @@ def read_features(path: Path) -> dict[str, np.ndarray]:
         CaptioningError: when the file is missing, holds something else, D varies, or a number is
             not finite.
     """
-    stored = pickles.load(_existing(path, "python 1_data_preprocessor.py"))
+    stored = pickles.load(_existing(path, "1_data_preprocessor.py", "Jigsaw_feature_extraction.py"))
     if not isinstance(stored, dict) or not stored:
         raise CaptioningError(f"{path}: expected a dictionary of image features, found none")
     image_ids = ImageIds(key for key in stored if isinstance(key, str))
@@ -142,7 +142,8 @@ def load_descriptions(workdir: Path) -> dict[str, list[str]]:
     Raises:
         CaptioningError: when the file is missing or empty.
     """
-    path = _existing(workdir / DESCRIPTIONS, "python 1_data_preprocessor.py --only descriptions")
+    path = workdir / DESCRIPTIONS
+    _existing(path, "1_data_preprocessor.py --only descriptions", "jigsaw_captions.py")
     descriptions = text.parse_descriptions(text.read_text(path))
     if not descriptions:
         raise CaptioningError(f"{path}: expected lines `id word word …`, found none")
@@ -161,7 +162,7 @@ def load_tokenizer(path: Path) -> Tokenizer:
     Raises:
         CaptioningError: when the file is missing or holds something else.
     """
-    placeholder = pickles.load(_existing(path, "python 4_tokenizer.py"))
+    placeholder = pickles.load(_existing(path, "4_tokenizer.py", "Jigsaw_tokenizer.py"))
     if not isinstance(placeholder, pickles.TokenizerState):
         raise CaptioningError(
             f"{path}: expected a Keras tokenizer, found {type(placeholder).__name__}; "
@@ -170,7 +171,10 @@ def load_tokenizer(path: Path) -> Tokenizer:
     return Tokenizer.from_state(placeholder.state)
 
 
-def _existing(path: str | os.PathLike, command: str) -> Path:
+def _existing(path: str | os.PathLike, script: str, of_jigsaw: str) -> Path:
     if not Path(path).is_file():
-        raise CaptioningError(f"expected the file {path}, found none; make it with {command}")
+        raise CaptioningError(
+            f"expected the file {path}, found none; make it with python {script} (in the jigsaw "
+            f"branch jigsaw/{of_jigsaw})"
+        )
     return Path(path)

@@ -42,7 +42,8 @@ def find_captioner(workdir: Path) -> Path:
     if not paths:
         raise CaptioningError(
             f"expected a captioner (model-ep….keras or .h5) in {workdir.resolve()}, found none; "
-            "train one with python 2_train_IC_model.py or name one with --model"
+            "train one with python 2_train_IC_model.py (in the jigsaw branch "
+            "jigsaw/Jigsaw_IC_model.py) or name one with --model"
         )
     ours = shipped(workdir)
     paths = [path for path in paths if path.name not in ours] or paths
