@@ -56,7 +56,7 @@ def scores(folder, **options):
 def test_scores_tell_the_settings_of_the_captioner_that_was_scored(folder, capsys):
     first = save_captioner(folder, 3.4, record={"settings": SETTINGS})
     second = save_captioner(folder, 3.9, 2, {"settings": SETTINGS | {"epochs": 2, "seed": 5}})
-    save_captioner(folder, 3.6, 3, {"settings": SETTINGS | {"epochs": 20, "versions": "newer"}})
+    save_captioner(folder, 3.6, 3, {"settings": SETTINGS | {"versions": "newer"}})
     os.utime(first, (1, 1))
     result = scores(folder)
     assert result["model"] == str(first)
@@ -64,6 +64,14 @@ def test_scores_tell_the_settings_of_the_captioner_that_was_scored(folder, capsy
     said = capsys.readouterr().err
     assert f"captioner: {first}, of 3 the one with the lowest val_loss in its name" in said
     assert f"of other runs lie beside it: 1, of which 1 are newer ({second.name})" in said
+
+
+@pytest.mark.parametrize("fixed", [True, False])
+def test_a_run_that_was_made_longer_is_the_same_and_another_schedule_is_another(folder, fixed):
+    settings = SETTINGS | {"epochs_are_fixed": fixed}
+    first = save_captioner(folder, 3.4, record={"settings": settings})
+    other = save_captioner(folder, 3.6, 3, {"settings": settings | {"epochs": 20}})
+    assert checkpoints.competitors(first) == ([other] if fixed else [])
 
 
 def test_what_an_encoder_has_seen_is_unknown_without_its_record(folder):

@@ -70,6 +70,7 @@ class Training:
             "decoder": decoder,
             "hyperparameters": dataclasses.asdict(of_recipe) | dataclasses.asdict(of_decoder),
             "epochs": epochs or how.epochs,
+            "epochs_are_fixed": how.fixed_epochs is not None,
             "batch_size": batch_size or how.batch_size(data),
             "precision": precision,
             "seed": seed,

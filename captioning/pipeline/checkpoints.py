@@ -74,8 +74,9 @@ def _run_of(path: Path) -> dict | None:
     settings = captioner.read_record(path).get("settings")
     if not isinstance(settings, dict):
         return None
-    # a run that was made longer is the same
-    return {key: value for key, value in settings.items() if key not in ("versions", "epochs")}
+    longer = settings.get("epochs_are_fixed") is False  # a run that was made longer is the same
+    others = {"versions", "epochs"} if longer else {"versions"}
+    return {key: value for key, value in settings.items() if key not in others}
 
 
 def check_shipped(captioner: Path, *others: Path) -> None:
