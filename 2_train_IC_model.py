@@ -1,12 +1,14 @@
 """Stage 2: train a captioner on features.pkl and descriptions.txt.
 
-A checkpoint is written whenever the loss on the dev split improves. The recipe `fast` trains any
-decoder on whole captions at once; `reference` is the reference's optimisation of the merge decoder,
-one prefix a sample, and takes hours. Their losses are comparable.
+A checkpoint is written whenever the loss on the dev split improves, or with --select cider the
+captions that the decoder writes of it. The recipe `fast` trains any decoder on whole captions at
+once; `reference` is the reference's optimisation of the merge decoder, one prefix a sample, and
+takes hours. Losses are plain cross-entropies of the next word, comparable over all of them.
 
     python 2_train_IC_model.py
     python 2_train_IC_model.py --dataset ~/flickr8k --workdir work --epochs 10
     python 2_train_IC_model.py --set units=512 dropout=.4
+    python 2_train_IC_model.py --decoder transformer --select cider
     python 2_train_IC_model.py --resume
 
 Files: model-ep….keras (best last), history.csv, curves.png, training-state.npz (for --resume).
@@ -44,6 +46,7 @@ def main() -> None:
         resume=args.resume,
         decoder=args.decoder,
         changed=args.set,
+        select=args.select,
     )
     console.written(written)
 

@@ -3,11 +3,12 @@
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import h5py
 import keras
 import numpy as np
+from keras import ops
 
 from captioning.data.captions import MAX_LENGTH
 from captioning.formats import archives
@@ -38,17 +39,23 @@ class Config:
 class Decoder:
     """A network that writes captions, with its weights.
 
-    A decoder defines `Settings`, `build`, `fold`, `start` and `step`; it may define `file_form`.
+    A decoder defines `Settings`, `build`, `fold`, `start` and `step`, one that looks `where` as
+    well; it may define `file_form`.
 
     Attributes:
         name: its row of `registry.DECODERS`.
         Settings: dataclass of its hyper-parameters, see `runtime.settings`.
+        looks: whether it chooses among the features of a grid; else it takes a pooled one.
+        recipe_defaults: hyper-parameters of recipes, and `epochs`, that suit it, unless the user
+            says otherwise.
         config: of this one.
         network: as `file_form` makes it.
     """
 
     name: str
     Settings: type
+    looks: ClassVar[bool] = False
+    recipe_defaults: ClassVar[dict[str, Any]] = {}
 
     def __init__(self, config: Config, network: keras.Model | None = None):
         self.config = config
@@ -58,7 +65,7 @@ class Decoder:
     def build(cls, config: Config, dtype: str = "float32") -> keras.Model:
         """The network for whole captions, as it is trained by teacher forcing.
 
-        Inputs: features float32 (n, D), or (n, k, D) where `config.tokens` is k > 1; words int32
+        Inputs: features float32 (n, D), or (n, k, D) for a decoder that looks; words int32
         (n, t), padded on the right with 0. Output: logits (n, t, vocabulary_size) of the word
         after each of the words.
         """
@@ -108,12 +115,21 @@ class Decoder:
         """The next word after `words` int32 (n,): logits (n, vocabulary_size), and the state."""
         raise NotImplementedError
 
+    def where(self, state: Any) -> Any:
+        """Where it looked for the word that the last `step` tells: float (n, k), rows sum to 1."""
+        raise NotImplementedError
+
 
 def fold_into(layer: keras.layers.Dense, mean: np.ndarray, scale: np.ndarray) -> None:
     """Let a dense layer for (feature - mean) / scale take features, to the same effect."""
     kernel, bias = layer.get_weights()
     kernel = kernel / scale[:, None]
     layer.set_weights([kernel, bias - mean @ kernel])
+
+
+def softmax(scores):
+    """Over the last axis, also of one place alone, of which Keras's own would warn."""
+    return ops.exp(scores - ops.logsumexp(scores, axis=-1, keepdims=True))
 
 
 def check_config(config: Config, stored: int) -> None:

@@ -5,7 +5,7 @@ import numpy as np
 from keras import ops
 
 
-def cross_entropy(logits, targets):
+def cross_entropy(logits, targets, smoothing: float = 0.0):
     """-log softmax(logits)[target], with the softmax computed once for the loss and its gradient.
 
     Logits are nearly all the memory that training moves, so passes over them are what counts: TF's
@@ -14,6 +14,9 @@ def cross_entropy(logits, targets):
     Args:
         logits: (…, vocabulary) of any float type; the softmax is in float32.
         targets: int (…).
+        smoothing: of the labels (Szegedy et al., arXiv 1512.00567): the share of the target that
+            all words of the vocabulary divide. It changes the gradient alone, so that the values
+            compare with those of other trainings.
 
     Returns:
         float32 (…), in nats, at most 87: no probability counts as less than float32's smallest.
@@ -25,14 +28,16 @@ def cross_entropy(logits, targets):
         words = ops.expand_dims(ops.cast(targets, "int32"), -1)
         of_target = ops.take_along_axis(probabilities, words, -1)
 
-        def gradient(*args, upstream=None):  # (softmax - one-hot) * upstream
+        def gradient(*args, upstream=None):  # (softmax - smoothed one-hot) * upstream
             upstream = ops.expand_dims(args[0] if upstream is None else upstream, -1)
             shape = ops.shape(probabilities)
-            flat = ops.reshape(probabilities * upstream, (-1, shape[-1]))
+            rest = smoothing / logits.shape[-1]  # for each word; nothing is a pass saved
+            flat = (probabilities - rest if smoothing else probabilities) * upstream
+            flat = ops.reshape(flat, (-1, shape[-1]))
             words_flat = ops.reshape(words, (-1, 1))
             rows = ops.reshape(ops.arange(ops.shape(flat)[0], dtype="int32"), (-1, 1))
             places = ops.concatenate([rows, words_flat], axis=-1)
-            at_target = ops.reshape((of_target - 1) * upstream, (-1,))
+            at_target = ops.reshape((of_target - rest - (1 - smoothing)) * upstream, (-1,))
             flat = ops.scatter_update(flat, places, at_target)
             return ops.cast(ops.reshape(flat, shape), logits.dtype)
 
@@ -45,12 +50,15 @@ def cross_entropy(logits, targets):
 class NextWord(keras.Model):
     """Cross-entropy of the next word, averaged over all targets of an epoch, whatever the batches.
 
-    Independent of the Keras backend: only `compute_loss` is its own.
+    The average that is reported is the plain one, whatever is added to train: `smoothing`, and
+    penalties that layers of the network add. Independent of the Keras backend: only
+    `compute_loss` is its own.
     """
 
-    def __init__(self, network: keras.Model):
+    def __init__(self, network: keras.Model, smoothing: float = 0.0):
         super().__init__()
         self.network = network  # puts out logits
+        self.smoothing = smoothing
         self.mean_loss = keras.metrics.Mean(name="loss")
 
     def call(self, inputs, training=False):
@@ -59,9 +67,9 @@ class NextWord(keras.Model):
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         counted = ops.cast(ops.greater(y, 0), "float32")  # 0 is padding: nothing to predict
         count = ops.sum(counted)
-        loss = ops.sum(cross_entropy(y_pred, y) * counted) / count
+        loss = ops.sum(cross_entropy(y_pred, y, self.smoothing) * counted) / count
         self.mean_loss.update_state(loss, sample_weight=count)
-        return loss
+        return sum(self.losses, loss)
 
     @property
     def metrics(self):

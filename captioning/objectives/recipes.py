@@ -66,8 +66,10 @@ class Recipe:
         return None
 
 
-def _compiled(network: keras.Model, optimizer: keras.optimizers.Optimizer) -> NextWord:
-    model = NextWord(network)
+def _compiled(
+    network: keras.Model, optimizer: keras.optimizers.Optimizer, smoothing: float = 0.0
+) -> NextWord:
+    model = NextWord(network, smoothing)
     model.compile(optimizer=optimizer)
     optimizer.build(model.trainable_variables)
     return model
@@ -83,6 +85,10 @@ class FastSettings:
     )
     # larger ones are overfitted; on dev this one has the lowest loss
     feature_std: float = setting(0.03, "standard deviation of standardised features", above=0)
+    warm_up: float = setting(0.0, "share of the steps before the cosine begins", least=0, below=1)
+    label_smoothing: float = setting(
+        0.0, "share of the target that all words divide", least=0, below=1
+    )
 
 
 class Fast(Recipe):
@@ -118,11 +124,12 @@ class Fast(Recipe):
                 f"expected a decoder with `fold` for the recipe 'fast', which standardises "
                 f"features; {kind.name!r} has none"
             )
-        network = kind.build(config, TRAINING[precision])
+        network, how = kind.build(config, TRAINING[precision]), self.settings
         if self.plateau:
-            return _compiled(network, optimizers.Adam(self.settings.plateau_learning_rate))
-        rate = keras.optimizers.schedules.CosineDecay(self.settings.learning_rate, steps)
-        return _compiled(network, optimizers.Adam(rate))
+            rate = how.plateau_learning_rate
+        else:
+            rate = optimizers.cosine(how.learning_rate, steps, int(how.warm_up * steps))
+        return _compiled(network, optimizers.Adam(rate), how.label_smoothing)
 
     @property
     def fixed_epochs(self):

@@ -14,3 +14,8 @@ RECIPES = Registry(
         ),
     },
 )
+
+SELECTIONS = {  # of checkpoints
+    "loss": "the loss on people's captions of dev, val_loss",
+    "cider": "CIDEr of the captions that the decoder writes of some dev images, val_cider",
+}

@@ -12,8 +12,11 @@ from captioning.decoders.captioner import Captioner
 from captioning.decoders.decoder import Config, Decoder
 from captioning.objectives import registry as recipes
 from captioning.objectives.data import CaptionData
+from captioning.objectives.look import CIDER, Look, Looking
 from captioning.objectives.recipes import Recipe
 from captioning.runtime import settings, training
+
+_JUDGES = {"loss": training.LOSS, "cider": training.Judge(CIDER, -1)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,6 +48,7 @@ class Training:
         seed: int = 0,
         plateau: int | None = None,
         patience: int | None = None,
+        select: str = "loss",
     ) -> "Training":
         """Set a training up.
 
@@ -55,27 +59,31 @@ class Training:
             precision: of the arithmetic, float32 or bfloat16.
             plateau: epochs without a better val_loss before the learning rate falls; None: it
                 follows the recipe's schedule.
-            patience: epochs without a better val_loss before training ends; None: never.
+            patience: epochs that are no better before training ends; None: never.
+            select: what tells which epoch is better, one of `recipes.SELECTIONS`.
 
         Raises:
             CaptioningError: for unknown names, and for values out of range.
         """
         chosen, kind = recipes.RECIPES[recipe], decoders.DECODERS[decoder]
         of_recipe, of_decoder = settings.parse_all(
-            (chosen.Settings, kind.Settings), changed, **chosen.decoder_defaults
+            (chosen.Settings, kind.Settings),
+            changed,
+            **kind.recipe_defaults | chosen.decoder_defaults,
         )
         how = chosen(of_recipe, plateau)
         said = {
             "recipe": recipe,
             "decoder": decoder,
             "hyperparameters": dataclasses.asdict(of_recipe) | dataclasses.asdict(of_decoder),
-            "epochs": epochs or how.epochs,
+            "epochs": epochs or kind.recipe_defaults.get("epochs", how.epochs),
             "epochs_are_fixed": how.fixed_epochs is not None,
             "batch_size": batch_size or how.batch_size(data),
             "precision": precision,
             "seed": seed,
             "plateau": plateau,
             "patience": patience,
+            "select": select,
         }
         config = Config(data.dimension, data.vocabulary_size, data.max_length, of_decoder)
         return cls(how, kind, config, said)
@@ -95,29 +103,35 @@ class Training:
         folder: Path,
         checkpoint: Callable[[dict], str],
         resume: bool = False,
+        look: Look | None = None,
     ) -> list[dict]:
-        """Train, writing a checkpoint whenever val_loss improves.
+        """Train, writing a checkpoint of each epoch that is the best so far.
 
         Args:
             record: what the captioner's file says of itself, see `captioner.Captioner`; holds
                 `settings` with more that must be the same on resuming.
             checkpoint: the name of an epoch's file, from its row of the history.
+            look: what captions of dev are worth, told of each epoch where it is given; selecting by
+                CIDEr needs it.
 
         Returns:
             the history, see `training.fit`.
         """
         keras.utils.set_random_seed(self.settings["seed"])
+        dev_features = data.dev_features
         data, standardisation = self.recipe.features(data)
         batches, dev = self.batches(data)
         model = self.model(len(batches) * self.settings["epochs"])
         trained = Captioner(self.kind(self.config), record)
         captioner.check(folder, trained)  # before hours go into it
 
-        def save(row: dict) -> None:
+        def current() -> Captioner:
             trained.network.set_weights(model.network.get_weights())
             if standardisation:
                 trained.decoder.fold(**dataclasses.asdict(standardisation))
-            captioner.save(folder / checkpoint(row), trained)
+            return trained
+
+        looking = [Looking(lambda: look(current(), dev_features))] if look else []
 
         return training.fit(
             model,
@@ -127,11 +141,17 @@ class Training:
             folder=folder,
             settings=record.get("settings", self.settings),
             checkpoint=lambda row: folder / checkpoint(row),
-            save=save,
+            save=lambda row: captioner.save(folder / checkpoint(row), current()),
+            judge=self.judge,
             fixed_epochs=self.recipe.fixed_epochs,
-            callbacks=self._callbacks(),
+            callbacks=[*looking, *self._callbacks()],
             resume=resume,
         )
+
+    @property
+    def judge(self) -> training.Judge:
+        """What tells the best epoch."""
+        return _JUDGES[self.settings["select"]]
 
     def _callbacks(self) -> list[keras.callbacks.Callback]:
         callbacks = []
@@ -139,5 +159,10 @@ class Training:
             patience = self.settings["plateau"]
             callbacks.append(keras.callbacks.ReduceLROnPlateau(patience=patience))
         if self.settings["patience"]:
-            callbacks.append(keras.callbacks.EarlyStopping(patience=self.settings["patience"]))
+            name, sign = self.judge
+            callbacks.append(
+                keras.callbacks.EarlyStopping(
+                    name, patience=self.settings["patience"], mode="min" if sign > 0 else "max"
+                )
+            )
         return callbacks

@@ -10,12 +10,17 @@ from captioning.runtime.errors import CaptioningError, few
 MANIFEST = "manifest.json"  # of a shipped set: file name → SHA-256
 PRETRAINED = Path(__file__).resolve().parents[2] / "Pre-trained"
 
-_VAL_LOSS = re.compile(r"val_loss(\d+(?:\.\d+)?)")
+_FIGURES = {name: re.compile(rf"val_{name}(\d+(?:\.\d+)?)") for name in ("loss", "cider")}
 
 
 def captioner_name(row: Mapping[str, float]) -> str:
-    """The checkpoint's name of an epoch: model-ep011-loss2.804-val_loss3.415.keras."""
-    return "model-ep{epoch:03d}-loss{loss:.3f}-val_loss{val_loss:.3f}.keras".format_map(row)
+    """The checkpoint's name of an epoch: model-ep011-loss2.804-val_loss3.415.keras.
+
+    Where captions tell the best epoch, …-val_cider0.404.keras.
+    """
+    looked = "-val_cider{val_cider:.3f}" if "val_cider" in row else ""
+    name = "model-ep{epoch:03d}-loss{loss:.3f}-val_loss{val_loss:.3f}" + looked + ".keras"
+    return name.format_map(row)
 
 
 def default_workdir(name: str = "") -> Path:
@@ -31,9 +36,10 @@ def default_workdir(name: str = "") -> Path:
 
 
 def find_captioner(workdir: Path) -> Path:
-    """The captioner file of a folder with the lowest val_loss in its name, `.keras` or `.h5`.
+    """The best captioner file of a folder, `.keras` or `.h5`, by the figures in its name.
 
-    Where a set was shipped, a captioner that somebody put beside it goes before its own.
+    That with the highest val_cider, where one names it, else that with the lowest val_loss. Where
+    a set was shipped, a captioner that somebody put beside it goes before its own.
 
     Raises:
         CaptioningError: when there is none.
@@ -47,13 +53,15 @@ def find_captioner(workdir: Path) -> Path:
         )
     ours = shipped(workdir)
     paths = [path for path in paths if path.name not in ours] or paths
-    losses = {path: val_loss(path) for path in paths}
-    named = [path for path in paths if losses[path] is not None]
-    if not named:
-        return min(paths, key=lambda path: path.name)
-    lowest = min(losses[path] for path in named)
-    # of losses equal to the last digit in the name the later epoch's is lower
-    return max((path for path in named if losses[path] == lowest), key=lambda path: path.name)
+
+    def rank(path: Path) -> tuple:
+        cider, loss = _figure(path, "cider"), val_loss(path)
+        # of figures equal to the last digit in the name the later epoch's is better
+        return (cider is not None, cider or 0.0, loss is not None, -(loss or 0.0), path.name)
+
+    best = max(paths, key=rank)
+    named = _figure(best, "cider") is not None or val_loss(best) is not None
+    return best if named else min(paths, key=lambda path: path.name)
 
 
 def competitors(captioner: Path) -> list[Path]:
@@ -132,7 +140,11 @@ def captioners(folder: Path) -> list[Path]:
 
 def val_loss(path: Path) -> float | None:
     """The loss on dev that a checkpoint's name tells: 3.415 of model-ep011-…-val_loss3.415.h5."""
-    match = _VAL_LOSS.search(path.name)
+    return _figure(path, "loss")
+
+
+def _figure(path: Path, name: str) -> float | None:
+    match = _FIGURES[name].search(path.name)
     return float(match[1]) if match else None
 
 
@@ -142,7 +154,8 @@ def tell_choice(path: Path, asked_for: bool) -> None:
     if asked_for or count == 1:
         console.note(f"captioner: {path}")
         return
-    console.note(f"captioner: {path}, of {count} the one with the lowest val_loss in its name")
+    reason = "highest val_cider" if _figure(path, "cider") is not None else "lowest val_loss"
+    console.note(f"captioner: {path}, of {count} the one with the {reason} in its name")
     rivals = competitors(path)
     if rivals:
         newer = sum(rival.stat().st_mtime > path.stat().st_mtime for rival in rivals)
@@ -159,6 +172,6 @@ def warn_of_former(workdir: Path) -> None:
     if former:
         console.note(
             f"warning: {workdir} holds {len(former)} captioners of earlier runs "
-            f"({few(sorted(former))}); 3_BLEU.py takes the lowest val_loss of all, so "
+            f"({few(sorted(former))}); 3_BLEU.py takes the best of all, so "
             "move them away unless they are to compete"
         )

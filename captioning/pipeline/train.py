@@ -51,6 +51,7 @@ def train(
     console.announce_device(precision)
 
     from captioning.objectives.data import CaptionData
+    from captioning.objectives.look import Look
     from captioning.objectives.train import Training
     from captioning.runtime import training
 
@@ -70,10 +71,13 @@ def train(
         "vocabulary_hash": inputs.tokenizer.vocabulary_hash,
         "settings": run.settings | {"data": data.digest, "versions": versions.installed()},
     }
+    look = Look(inputs.tokenizer, ids["dev"], inputs.descriptions)
+    look = look if run.settings["select"] == "cider" else None
     with files.locked(workdir):
         if not resume:
             checkpoints.warn_of_former(workdir)
-        history = run.run(data, record, workdir, checkpoints.captioner_name, resume)
-    names = [checkpoints.captioner_name(row) for row in training.improvements(history)]
+        history = run.run(data, record, workdir, checkpoints.captioner_name, resume, look)
+    best = training.improvements(history, run.judge)
+    names = [checkpoints.captioner_name(row) for row in best]
     names += [training.HISTORY, training.CURVES, training.STATE]
     return [workdir / name for name in names if (workdir / name).exists()]

@@ -227,7 +227,9 @@ def train(run: Run, settings: dict, folder: Path, resume: bool = False) -> list[
     model, data = run.model, run.data
     steps = len(data) * settings["epochs"]
     optimizer = optimizers.AdamW(
-        _rate(settings["learning_rate"], steps, model.settings.warm_up),
+        optimizers.cosine(
+            settings["learning_rate"], steps, max(1, int(steps * model.settings.warm_up))
+        ),
         weight_decay=settings["weight_decay"],
     )
     optimizer.exclude_from_weight_decay(var_names=NOT_DECAYED)
@@ -254,17 +256,6 @@ def train(run: Run, settings: dict, folder: Path, resume: bool = False) -> list[
         resume=resume,
     )
     return [folder / ENCODER, folder / training.HISTORY, folder / training.CURVES]
-
-
-def _rate(highest: float, steps: int, warm_up: float) -> keras.optimizers.schedules.CosineDecay:
-    """A line up to the highest, over a share of the steps, and half a cosine down to 0."""
-    rising = max(1, int(steps * warm_up))
-    return keras.optimizers.schedules.CosineDecay(
-        highest / rising,
-        max(1, steps - rising),
-        warmup_target=highest,
-        warmup_steps=rising,
-    )
 
 
 def hooks(method: type[Method], steps: int) -> list[keras.callbacks.Callback]:

@@ -59,3 +59,12 @@ if keras.backend.backend() == "tensorflow":
 
 else:  # PyTorch's is one operation already where Keras finds its own class, JAX compiles the chain
     Adam, AdamW = keras.optimizers.Adam, keras.optimizers.AdamW
+
+
+def cosine(highest: float, steps: int, rising: int = 0) -> keras.optimizers.schedules.CosineDecay:
+    """A line up to the highest learning rate over some steps, and half a cosine down to 0."""
+    if not rising:
+        return keras.optimizers.schedules.CosineDecay(highest, steps)
+    return keras.optimizers.schedules.CosineDecay(
+        highest / rising, max(1, steps - rising), warmup_target=highest, warmup_steps=rising
+    )

@@ -10,6 +10,7 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -23,6 +24,21 @@ COSINE = "its learning rate is planned to fall to zero over just so many"
 WRITING_SHARE = 0.1  # of the time, at most, unless the network has improved
 
 
+class Judge(NamedTuple):
+    """Which quantity of the history tells how good an epoch's network is.
+
+    Attributes:
+        name: its key.
+        sign: 1 if the lowest is the best, -1 if the highest is.
+    """
+
+    name: str
+    sign: int
+
+
+LOSS = Judge("val_loss", 1)
+
+
 def fit(
     model: keras.Model,
     train: keras.utils.PyDataset,
@@ -33,6 +49,7 @@ def fit(
     settings: dict,
     checkpoint: Callable[[dict], Path],
     save: Callable[[dict], object],
+    judge: Judge = LOSS,
     fixed_epochs: str | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     resume: bool = False,
@@ -40,7 +57,7 @@ def fit(
     """Train a compiled model and write `history.csv`, `curves.png` and the state as it goes.
 
     They are written after every epoch, unless epochs are so short that writing would take more
-    than a tenth of the time: then after those that improved val_loss, with their checkpoint, after
+    than a tenth of the time: then after those that were the best, with their checkpoint, after
     the last, and now and then.
 
     The order of the data may depend on `train.epoch` alone, which is set here, so that a run that
@@ -55,8 +72,9 @@ def fit(
         folder: where the files go.
         settings: JSON-able; must be the same when resuming, as must Keras's backend.
         checkpoint: the path of an epoch's checkpoint, from its row of the history.
-        save: writes it; called when an epoch's val_loss is the lowest so far, without validation
+        save: writes it; called when an epoch is the best so far, without validation
             whenever the state is written.
+        judge: which quantity of the history tells the best epoch.
         fixed_epochs: why a resumed run cannot have more epochs than it began with, if so.
         callbacks: such as ReduceLROnPlateau and EarlyStopping; their state after a resume is
             found by replaying the history to them.
@@ -71,12 +89,12 @@ def fit(
     if folder.exists():
         files.sweep(folder)  # there may be nothing left to write, which would do it
     settings = settings | {"backend": keras.backend.backend()}  # others draw other dropout
-    recorder = _Recorder(model, folder, settings, checkpoint, save, callbacks)
+    recorder = _Recorder(model, folder, settings, checkpoint, save, callbacks, judge)
     if resume:
         recorder.read_state(fixed_epochs)
         if recorder.finished or len(recorder.history) >= epochs:
             done = f"nothing left to train: {len(recorder.history)} epochs are done"
-            better = improvements(recorder.history)
+            better = improvements(recorder.history, judge)
             best = checkpoint(better[-1]) if better else "that of an epoch with a finite val_loss"
             if not better or not best.exists():
                 raise CaptioningError(
@@ -95,7 +113,7 @@ def fit(
         shuffle=False,  # `train` shuffles, reproducibly; Keras would shuffle by a global state
         verbose=0,
     )
-    if not improvements(recorder.history):
+    if not improvements(recorder.history, judge):
         raise CaptioningError(
             f"expected a finite val_loss, found none in {len(recorder.history)} epochs, so that no "
             "checkpoint was written; lower the learning rate, or check the dev split's features"
@@ -131,8 +149,9 @@ class _ProgressLine(keras.callbacks.Callback):
 class _Recorder(keras.callbacks.Callback):
     """Last of the callbacks: history, curves, best checkpoint, state. Replays them on resume."""
 
-    def __init__(self, model, folder, settings, checkpoint, save, others):
+    def __init__(self, model, folder, settings, checkpoint, save, others, judge):
         super().__init__()
+        self.judge = judge
         self.trained, self.folder, self.settings = model, folder, settings
         self.checkpoint, self.save, self.others = checkpoint, save, others
         self.history: list[dict] = []
@@ -164,12 +183,12 @@ class _Recorder(keras.callbacks.Callback):
         row = {"epoch": epoch + 1} | {key: float(value) for key, value in logs.items()}
         row |= {"learning_rate": self.rate, "seconds": round(time.monotonic() - self.start, 2)}
         self.history.append(row)
-        improved = improvements(self.history)[-1:] == [row]
+        improved = improvements(self.history, self.judge)[-1:] == [row]
         self.finished = self.trained.stop_training  # early stopping has spoken before
         last = self.finished or epoch + 1 == self.params["epochs"]
         start = time.monotonic()
         # a checkpoint that ran ahead of the state would be replaced by a worse one on resuming
-        due = last or start >= self.next_writing or (improved and "val_loss" in row)
+        due = last or start >= self.next_writing or (improved and self.judge.name in row)
         line = f"epoch {epoch + 1}/{self.params['epochs']}: " + ", ".join(
             f"{key} {value:.4f}" for key, value in logs.items() if key != "learning_rate"
         )
@@ -245,15 +264,16 @@ class _Recorder(keras.callbacks.Callback):
             )
 
 
-def improvements(history: Sequence[dict]) -> list[dict]:
-    """The epochs that left a checkpoint, best last: those whose val_loss was the lowest so far.
+def improvements(history: Sequence[dict], judge: Judge = LOSS) -> list[dict]:
+    """The epochs that left a checkpoint, best last: those that were the best so far.
 
-    All of them where there is no val_loss.
+    All of them where there is no validation.
     """
     best, rows = float("inf"), []
     for row in history:
-        if "val_loss" not in row or row["val_loss"] < best:
-            best = row.get("val_loss", best)
+        reached = judge.sign * row[judge.name] if judge.name in row else None
+        if reached is None or reached < best:
+            best = best if reached is None else reached
             rows.append(row)
     return rows
 
