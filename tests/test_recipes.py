@@ -186,26 +186,42 @@ def test_same_weights_same_loss(data):
     np.testing.assert_allclose(losses[:2], losses[2:], rtol=1e-5)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_cross_entropy_and_its_gradient_are_keras_own(dtype):
+@pytest.mark.parametrize(
+    ("dtype", "smoothing"), [("float32", 0), ("bfloat16", 0), ("float32", 0.1)]
+)
+def test_cross_entropy_and_its_gradient_are_keras_own(dtype, smoothing):
+    """Smoothed labels change the gradient alone: the losses of all trainings compare."""
     random = np.random.default_rng(0)
     logits = keras.ops.cast(3 * random.normal(size=(4, 5, 30)), dtype)
     targets, weights = random.integers(0, 30, (4, 5)), random.random((4, 5)).astype("float32")
 
+    def ours(logits, targets):
+        return cross_entropy(logits, targets, smoothing)
+
     def keras_own(logits, targets):
         logits = keras.ops.cast(logits, "float32")
-        return keras.ops.sparse_categorical_crossentropy(targets, logits, from_logits=True)
+        if not smoothing:
+            return keras.ops.sparse_categorical_crossentropy(targets, logits, from_logits=True)
+        kind = keras.losses.CategoricalCrossentropy(
+            from_logits=True, label_smoothing=smoothing, reduction=None
+        )
+        return kind(keras.ops.one_hot(targets, 30), logits)
 
     found = []
-    for function in (cross_entropy, keras_own):
+    for function in (ours, keras_own):
         with tf.GradientTape() as tape:
             tape.watch(logits)
             losses = function(logits, targets)
             total = keras.ops.sum(losses * weights)
         gradient = keras.ops.cast(tape.gradient(total, logits), "float32")
         found.append((np.asarray(losses), np.asarray(gradient)))
-    for ours, theirs in zip(*found, strict=True):
-        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
+    (losses, gradient), (smoothed, expected) = found
+    np.testing.assert_allclose(gradient, expected, rtol=1e-5, atol=1e-6)
+    plain = keras.ops.sparse_categorical_crossentropy(
+        targets, keras.ops.cast(logits, "float32"), from_logits=True
+    )
+    np.testing.assert_allclose(losses, plain, rtol=1e-5, atol=1e-6)
+    assert np.allclose(smoothed, plain) == (not smoothing)
 
 
 def train(data, how, record, folder, resume=False) -> list[dict]:
@@ -290,3 +306,49 @@ def test_bfloat16_trains_to_a_like_loss(data, run, tmp_path):
     expected = losses_of(exact)
     assert [row["val_loss"] for row in rounded] == pytest.approx(expected, rel=0.1)
     assert [row["val_loss"] for row in rounded] != expected
+
+
+SMALL = {
+    "attention": ["units=8", "width=8", "looking_width=8"],
+    "transformer": ["width=8", "heads=2", "blocks=1"],
+}
+
+
+@pytest.fixture(scope="module")
+def grids(data) -> CaptionData:
+    random = np.random.default_rng(2)
+    train, dev = (
+        random.normal(size=(len(rows), 4, 6)).astype("float32")
+        for rows in (data.train_features, data.dev_features)
+    )
+    return dataclasses.replace(data, train_features=train, dev_features=dev)
+
+
+@pytest.mark.parametrize("decoder", SMALL)
+def test_decoders_that_look_are_trained_by_the_same_loop(grids, decoder, tmp_path, monkeypatch):
+    """And go on where they stopped; their val_loss is the plain one of the saved network."""
+    how = {"decoder": decoder, "changed": SMALL[decoder], "epochs": 2}
+    every_epoch_written(monkeypatch)
+    history = train(grids, how, {}, tmp_path / "whole")
+
+    def leave_behind(path, rows):
+        if len(rows) == 1:
+            shutil.copytree(path.parent, tmp_path / "parts")
+        return real(path, rows)
+
+    real = training.write_history
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "write_history", leave_behind)
+        train(grids, how, {}, tmp_path / "again")
+    resumed = train(grids, how, {}, tmp_path / "parts", resume=True)
+    times = {"seconds"}
+    for row, other in zip(history, resumed, strict=True):
+        assert {k: row[k] for k in row.keys() - times} == {k: other[k] for k in other.keys() - times}
+
+    saved = load(checkpoints.find_captioner(tmp_path / "whole"))
+    network = type(saved.decoder).build(saved.decoder.config)
+    network.set_weights(saved.network.get_weights())
+    given = (grids.dev_features[grids.dev.images], grids.dev.inputs)
+    losses = cross_entropy(network(given), grids.dev.targets) * (grids.dev.targets > 0)
+    mean = float(np.sum(losses)) / grids.dev.target_count
+    assert mean == pytest.approx(min(row["val_loss"] for row in history), abs=1e-4)
