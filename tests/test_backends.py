@@ -14,8 +14,11 @@ import pytest
 from conftest import REPOSITORY
 from keras import ops
 
+from captioning.decoders.decoder import Config
+from captioning.decoders.registry import DECODERS
 from captioning.encoders import backbones
 from captioning.encoders.registry import BACKBONES
+from captioning.objectives.cross_entropy import NextWord
 from captioning.pretraining import jigsaw, view_batches, views
 from captioning.pretraining.simclr import SimCLR
 from captioning.runtime import console, optimizers
@@ -60,6 +63,8 @@ def computed(encoder: Path, pixels: np.ndarray) -> dict[str, list]:
         "views": views_of(pixels),
         "warm_up": warmed_up(),
         "embedding": embedded(),
+        "attention": trained_decoder("attention", units=6, looking_width=5),
+        "transformer": trained_decoder("transformer", heads=2, scores_dropout=0.0),
         "devices": [console.devices("cpu"), console.devices("gpu")],
     }
 
@@ -106,7 +111,24 @@ def embedded() -> list[float]:
     return model.get_weights()[0].ravel().tolist()
 
 
-@pytest.mark.parametrize("what", ["simclr", "views", "warm_up", "embedding"])
+def trained_decoder(name: str, **settings) -> list[float]:
+    """The losses of three steps from fixed weights, penalty and smoothing included; no dropout."""
+    kind = DECODERS[name]
+    settings = kind.Settings(width=4, dropout=0.0, feature_dropout=0.0, **settings)
+    model = NextWord(kind.build(Config(6, 11, 5, settings, 3)), smoothing=0.1)
+    random = np.random.default_rng(0)
+    weights = [random.normal(size=w.shape, scale=0.4) for w in model.network.get_weights()]
+    model.network.set_weights(weights)
+    model.compile(optimizers.Adam(0.05))
+    words = random.integers(1, 11, (8, 5))
+    words[:3, 4] = 0
+    features = random.normal(size=(8, 3, 6)).astype("float32")
+    return [model.train_on_batch((features, words), words, return_dict=True)["loss"] for _ in "abc"]
+
+
+@pytest.mark.parametrize(
+    "what", ["simclr", "views", "warm_up", "embedding", "attention", "transformer"]
+)
 def test_other_backends_compute_the_same(what, elsewhere, on_tensorflow):
     np.testing.assert_allclose(elsewhere[what], on_tensorflow[what], rtol=1e-4, atol=1e-4)
 

@@ -343,7 +343,9 @@ def test_decoders_that_look_are_trained_by_the_same_loop(grids, decoder, tmp_pat
     resumed = train(grids, how, {}, tmp_path / "parts", resume=True)
     times = {"seconds"}
     for row, other in zip(history, resumed, strict=True):
-        assert {k: row[k] for k in row.keys() - times} == {k: other[k] for k in other.keys() - times}
+        assert {k: row[k] for k in row.keys() - times} == {
+            k: other[k] for k in other.keys() - times
+        }
 
     saved = load(checkpoints.find_captioner(tmp_path / "whole"))
     network = type(saved.decoder).build(saved.decoder.config)
