@@ -77,7 +77,8 @@ class Training:
             "plateau": plateau,
             "patience": patience,
         }
-        config = Config(data.dimension, data.vocabulary_size, data.max_length, of_decoder)
+        sizes = data.dimension, data.vocabulary_size, data.max_length
+        config = Config(*sizes, of_decoder, data.tokens)
         return cls(how, kind, config, said)
 
     def batches(self, data: CaptionData):
