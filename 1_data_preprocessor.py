@@ -9,7 +9,7 @@ on from the features already computed.
     python 1_data_preprocessor.py --encoder ~/Downloads/moco_v2_800ep_pretrain.pth.tar
 
 Files: features.pkl (image id → float32 (1, D)), features.json (how they were made),
-descriptions.txt (a line `id word word …` for each caption).
+descriptions.txt (a line `id word word …` for each caption); with --grid features-grid.hdf5.
 """
 
 from captioning.encoders import sources
@@ -46,6 +46,13 @@ def parse_arguments():
         help="which encoder of a PyTorch checkpoint that holds several: what its tensors' names "
         "begin with, such as module.encoder_k (default: the one that is no moving average)",
     )
+    parser.add_argument(
+        "--grid",
+        action="store_true",
+        help="write features-grid.hdf5 too, for decoders that look at places of a picture: the "
+        "features of each place, before their average (49 for ResNet-50), in 16 bits, of the "
+        "whole picture whatever --crops is; 200 kB a picture, and once more while it is made",
+    )
     console.add_precision(parser)
     parser.add_argument("--only", choices=("features", "descriptions"), help="do half of the work")
     parser.add_argument("--batch-size", type=console.positive_int, default=32, metavar="N")
@@ -81,6 +88,7 @@ def main() -> int:
             args.batch_size,
             args.strict,
             source.image_ids,
+            args.grid,
         )
         written += paths
     console.written(written)

@@ -59,10 +59,10 @@ def test_features_of_a_grid_are_a_row_a_token_and_resume(tmp_path, pictures):
         Image.fromarray(pictures[i]).save(folder / f"{i}.png")
     encoder, paths = loading.of_backbone(backbones.untrained("toy", 48)), sorted(folder.iterdir())
     how = (2, tmp_path, False, ImageIds(paths))
-    features, _ = extraction.extract(encoder, paths, *how)
+    features, *_ = extraction.extract(encoder, paths, *how)
     assert [features[key].shape for key in "012"] == [(4, 8)] * 3
     encoder.extract = None  # all is known
-    again, _ = extraction.extract(encoder, paths, *how)
+    again, *_ = extraction.extract(encoder, paths, *how)
     np.testing.assert_array_equal(again["2"], features["2"])
 
 

@@ -77,3 +77,44 @@ def merge_captioner(network, record=None):
     settings = Settings(network.get_layer("lstm").units)
     config = Config(feature.shape[-1], scores.shape[-1], prefix.shape[-1], settings)
     return Captioner(Merge(config, network), {} if record is None else record)
+
+
+def looking_decoder():
+    """A decoder whose words are weighed by what the places of a grid have most of."""
+    import dataclasses
+
+    import keras
+    from keras import layers, ops
+
+    from captioning.decoders.decoder import Decoder, fold_into
+    from captioning.runtime.settings import setting
+
+    class Looking(Decoder):
+        name, looks = "looking", True
+
+        @dataclasses.dataclass(frozen=True)
+        class Settings:
+            units: int = setting(16, "numbers of a place and of a word", least=1)
+
+        @classmethod
+        def build(cls, config, dtype="float32"):
+            units = config.settings.units
+            grids = keras.Input((config.tokens, config.dimension))
+            words = keras.Input((None,), dtype="int32")
+            places = layers.Dense(units, name="places", dtype=dtype)(grids)  # (n, k, units)
+            image = ops.max(places, axis=1)[:, None]
+            word = layers.Embedding(config.vocabulary_size, units, name="word", dtype=dtype)(words)
+            scores = layers.Dense(config.vocabulary_size, name="scores", dtype=dtype)
+            return keras.Model([grids, words], scores(ops.relu(image + word)))
+
+        def start(self, features):
+            return ops.max(self.network.get_layer("places")(features), axis=1)
+
+        def step(self, words, state):
+            word = self.network.get_layer("word")(words)
+            return self.network.get_layer("scores")(ops.relu(state + word)), state
+
+        def fold(self, mean, scale):
+            fold_into(self.network.get_layer("places"), mean, scale)
+
+    return Looking

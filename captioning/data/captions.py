@@ -1,11 +1,12 @@
 """Captions and features as training takes them: which images are usable, words as ids, matrices."""
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 
 import numpy as np
 
 from captioning.data import text
+from captioning.data.grids import Grid
 from captioning.data.tokenizer import Tokenizer
 from captioning.runtime import console
 from captioning.runtime.errors import CaptioningError, few, printable
@@ -19,22 +20,26 @@ def usable_ids(
     split: str,
     ids: Sequence[str],
     descriptions: Mapping[str, Sequence[str]],
-    features: Mapping[str, np.ndarray],
+    features: Container[str],
+    option: str = "features",
 ) -> list[str]:
     """The images of a split that have captions and features; the others are named and counted.
+
+    Args:
+        option: what makes the features that are lacking, behind `--only`.
 
     Raises:
         CaptioningError: when none is left.
     """
     usable = [key for key in ids if key in descriptions and key in features]
-    for what, option, lacking in (
+    for what, half, lacking in (
         ("captions", "descriptions", [key for key in ids if key not in descriptions]),
-        ("features", "features", [k for k in ids if k in descriptions and k not in features]),
+        ("features", option, [k for k in ids if k in descriptions and k not in features]),
     ):
         if lacking:
             console.note(
                 f"{split}: {len(lacking)} of {len(ids)} images have no {what} ({few(lacking)}) and "
-                f"are left out; 1_data_preprocessor.py --only {option} makes them"
+                f"are left out; 1_data_preprocessor.py --only {half} makes them"
             )
     if not usable:
         raise CaptioningError(
@@ -44,9 +49,19 @@ def usable_ids(
     return usable
 
 
-def stack_features(features: Mapping[str, np.ndarray], ids: Iterable[str]) -> np.ndarray:
-    """The features of `ids`, float32 (len(ids), D)."""
-    return np.concatenate([features[key] for key in ids])
+def stack_features(
+    features: Mapping[str, np.ndarray] | Grid, ids: Iterable[str], looks: bool = False
+) -> np.ndarray | Grid:
+    """The features of `ids`, float32 (len(ids), D); of grids (len(ids), k, D), not read yet.
+
+    Args:
+        features: image id → (1, D), or grids.
+        looks: pooled features become grids of one place, (len(ids), 1, D).
+    """
+    if isinstance(features, Grid):
+        return features.select(ids)
+    rows = [features[key] for key in ids]
+    return np.stack(rows) if looks else np.concatenate(rows)
 
 
 def fit_tokenizer(descriptions: Mapping[str, Sequence[str]], train_ids: Iterable[str]) -> Tokenizer:

@@ -52,30 +52,52 @@ class Captioner:
         """Number of word ids, padding included."""
         return self.decoder.config.vocabulary_size
 
-    def check_features(self, dimension: int, encoder: dict | None) -> None:
-        """Raise `CaptioningError` if features of that length and encoder cannot be its input."""
-        if dimension != self.dimension:
-            raise CaptioningError(
-                f"the captioner takes features of {self.dimension} numbers, these have "
-                f"{dimension}; extract them with the encoder it was trained with "
-                f"({_encoder_name(self.record.get('encoder'))})"
-            )
+    @property
+    def takes_grid(self) -> bool:
+        """Whether it was trained on grids of features, and not on pooled ones."""
+        return self.decoder.looks and bool((self.record.get("encoder") or {}).get("grid"))
+
+    def check_features(
+        self, dimension: int, encoder: dict | None, tokens: int | None = None
+    ) -> None:
+        """Raise `CaptioningError` if features cannot be its input.
+
+        Args:
+            dimension: length of a feature.
+            encoder: the record of their encoder, its `grid_record` for grids; None: unknown.
+            tokens: features an image; None: not known yet.
+        """
         trained_on = self.record.get("encoder")
-        if trained_on and encoder and _identity(trained_on) != _identity(encoder):
+        own = self.decoder.config.tokens
+        if dimension != self.dimension or tokens not in (None, own):
+            takes, given = f"of {self.dimension} numbers", f"{dimension}"
+            if tokens not in (None, own):
+                takes, given = f"{own} {takes} an image", f"{tokens} of {given}"
             raise CaptioningError(
-                f"the captioner was trained on features of {_encoder_name(trained_on)}, these are "
-                f"of {_encoder_name(encoder)}; extract them again with the former or train again"
+                f"the captioner takes features {takes}, these have {given}; extract them with the "
+                f"encoder it was trained with ({encoder_name(trained_on)})"
             )
+        if trained_on and encoder and not same_encoder(trained_on, encoder):
+            raise CaptioningError(
+                f"the captioner was trained on features of {encoder_name(trained_on)}, these are "
+                f"of {encoder_name(encoder)}; extract them again with the former or train again"
+            )
+
+
+def same_encoder(one: dict, other: dict) -> bool:
+    """Whether the records of two encoders are those of the same features."""
+    return _identity(one) == _identity(other)
 
 
 def _identity(encoder: dict) -> tuple:
     """What decides about an encoder's features; a file of weights may go by any name."""
     weights = encoder.get("sha256") or encoder.get("name")
-    details = (encoder.get(key) for key in ("preprocessing", "mode", "seed", "prefix"))
+    details = (encoder.get(key) for key in ("preprocessing", "mode", "seed", "prefix", "grid"))
     return (weights, *details, encoder.get("crops", 1))
 
 
-def _encoder_name(record: dict | None) -> str:
+def encoder_name(record: dict | None) -> str:
+    """An encoder as sentences call it."""
     if not record:
         return "an unrecorded encoder"
     details = [
@@ -87,6 +109,8 @@ def _encoder_name(record: dict | None) -> str:
         details.append(f"{str(record['crops'])[:12]} crops")
     if record.get("prefix") is not None:
         details.append(f"prefix {printable(str(record['prefix']))}")
+    if record.get("grid"):
+        details.append(f"grid {printable(str(record['grid']))}")
     return f"{record.get('name')} ({', '.join(details)})" if details else str(record.get("name"))
 
 

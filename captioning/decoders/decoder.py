@@ -45,7 +45,9 @@ class Decoder:
     Attributes:
         name: its row of `registry.DECODERS`.
         Settings: dataclass of its hyper-parameters, see `runtime.settings`.
-        looks: whether it chooses among the features of a grid; else it takes a pooled one.
+        looks: whether it looks at the places of a grid. Such a decoder is trained on grids of
+            features where there are any, else on pooled features as grids of one place; its
+            network always takes (n, k, D).
         recipe_defaults: hyper-parameters of recipes, and `epochs`, that suit it, unless the user
             says otherwise.
         config: of this one.
@@ -65,9 +67,9 @@ class Decoder:
     def build(cls, config: Config, dtype: str = "float32") -> keras.Model:
         """The network for whole captions, as it is trained by teacher forcing.
 
-        Inputs: features float32 (n, D), or (n, k, D) for a decoder that looks; words int32
-        (n, t), padded on the right with 0. Output: logits (n, t, vocabulary_size) of the word
-        after each of the words.
+        Inputs: features float32 (n, D), or (n, k, D) with `config.tokens` as k if the decoder
+        looks; words int32 (n, t), padded on the right with 0. Output: logits
+        (n, t, vocabulary_size) of the word after each of the words.
         """
         raise NotImplementedError
 
@@ -97,6 +99,8 @@ class Decoder:
 
     def fold(self, mean: np.ndarray, scale: np.ndarray) -> None:
         """Make a network trained on (feature - mean) / scale take features, to the same effect.
+
+        Of a grid, every place is standardised by the same numbers.
 
         Args:
             mean, scale: float32 (D,).

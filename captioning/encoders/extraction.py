@@ -4,13 +4,13 @@ import contextlib
 import json
 import shutil
 import zipfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from captioning.data import images
+from captioning.data import grids, images
 from captioning.data.ids import ImageIds, is_picture_name
 from captioning.runtime import console, files
 from captioning.runtime.errors import CaptioningError
@@ -19,8 +19,24 @@ if TYPE_CHECKING:  # the encoder is given: no need to load Keras for it
     from captioning.encoders.loading import Encoder
 
 PARTIAL = "features.partial"  # a folder of finished pieces, removed when all is done
-_PIECE = 16  # batches a piece
+_PIECE = 16  # batches a piece, fewer where they are large
+_LARGE = 2**25  # bytes of grids
 _TAKEN = "has the id of {}, which comes first"
+
+
+class Extracted(NamedTuple):
+    """What was found in a folder of images.
+
+    Attributes:
+        features: image id → float32 (tokens, D), in the order of the paths.
+        skipped: file name → reason, of unreadable files and of pictures whose id was taken.
+        grids: rows of `features` int (n,) with their grids float16 (n, k, D), piece by piece, read
+            from the disk; none if they were not asked for.
+    """
+
+    features: dict[str, np.ndarray]
+    skipped: dict[str, str]
+    grids: Iterator[tuple[np.ndarray, np.ndarray]]
 
 
 def extract(
@@ -30,7 +46,8 @@ def extract(
     workdir: Path,
     strict: bool,
     image_ids: ImageIds,
-) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    grid: bool = False,
+) -> Extracted:
     """Features of every readable image.
 
     An id belongs to the first of its files that can be read as a picture. Other files beside it
@@ -41,14 +58,11 @@ def extract(
 
     Args:
         image_ids: of the files' names.
-
-    Returns:
-        features: image id → float32 (tokens, D), in the order of `paths`.
-        skipped: file name → reason, of unreadable files and of pictures whose id was taken.
+        grid: keep their grids too, which memory never holds all at once.
 
     Raises:
         CaptioningError: when no image could be read, or, with `strict`, at the first file that
-            cannot be used.
+            cannot be used; for grids that there are none of, or that 16 bits do not hold.
     """
     if image_ids.notice:
         console.note_once(image_ids.notice)
@@ -57,7 +71,8 @@ def extract(
         for first, *others in waiting.values():
             if taken := [path for path in others if is_picture_name(path)]:
                 raise images.refusal(taken[0], _TAKEN.format(first.name))
-    pieces = _Pieces(workdir / PARTIAL, encoder.record)
+    record = encoder.grid_record if grid else encoder.record
+    pieces = _Pieces(workdir / PARTIAL, record, grid)
     known = pieces.read()
     chosen: dict[str, tuple[Path, str]] = {}  # id → its picture, and the mark of its features
     unreadable: dict[Path, str] = {}
@@ -69,11 +84,13 @@ def extract(
             console.note(f"going on from {len(firsts) - len(todo)} images already done")
         with console.Progress(len(todo), "features") as progress:
             for batch in images.batches(todo, encoder.size, batch_size, strict=strict):
+                if batch.paths and grid:
+                    made, places = encoder.extract_both(batch.pixels, batch_size)
+                    places = grids.narrowed(places, batch.paths)
+                elif batch.paths:
+                    made, places = encoder.extract(batch.pixels, batch_size), None
                 if batch.paths:
-                    known |= pieces.add(
-                        [marks[path] for path in batch.paths],
-                        encoder.extract(batch.pixels, batch_size),
-                    )
+                    known |= pieces.add([marks[path] for path in batch.paths], made, places)
                 unreadable |= batch.unreadable
                 progress.update(len(batch.paths) + len(batch.unreadable))
         found = {key: path for path, key in firsts.items() if marks[path] in known}
@@ -91,8 +108,12 @@ def extract(
     if strict and skipped:
         raise images.refusal(*next(iter(skipped.items())))
     order = dict.fromkeys(map(image_ids, paths))
-    features = {key: known[chosen[key][1]] for key in order if key in chosen}
-    return features, {path.name: reason for path, reason in skipped.items()}
+    found = {key: chosen[key][1] for key in order if key in chosen}
+    return Extracted(
+        {key: known[mark] for key, mark in found.items()},
+        {path.name: reason for path, reason in skipped.items()},
+        pieces.grids(list(found.values())) if grid else iter(()),
+    )
 
 
 def _skipped(
@@ -134,11 +155,15 @@ def _fingerprint(path: Path) -> str:
 
 
 class _Pieces:
-    """Features on disk in pieces of a few batches: fingerprint → float32 (tokens, D)."""
+    """Features on disk in pieces of a few batches: fingerprint → float32 (tokens, D).
 
-    def __init__(self, folder: Path, record: dict):
-        self.folder, self.record = folder, record
-        self.waiting: list[tuple[list[str], np.ndarray]] = []
+    Grids lie in the same files and stay there.
+    """
+
+    def __init__(self, folder: Path, record: dict, grid: bool):
+        self.folder, self.record, self.grid = folder, record, grid
+        self.waiting: list[dict[str, np.ndarray]] = []
+        self.places: dict[str, tuple[Path, int]] = {}  # fingerprint → file of its grid, and row
         self.count = 0
 
     def read(self) -> dict[str, np.ndarray]:
@@ -150,24 +175,51 @@ class _Pieces:
         for path in sorted(self.folder.glob("[0-9]*.npz")):
             damaged = (ValueError, OSError, KeyError, EOFError, zipfile.BadZipFile)
             with contextlib.suppress(*damaged), np.load(path, allow_pickle=False) as piece:
-                known |= _rows(piece["files"].tolist(), piece["features"])
+                names, features = piece["files"].tolist(), piece["features"]
+                if self.grid:
+                    _ = piece["grids"]  # whole, or the piece is done again
+                    self._place(names, path)
+                known |= _rows(names, features)
             self.count += 1
         return known
 
-    def add(self, marks: list[str], features: np.ndarray) -> dict[str, np.ndarray]:
-        self.waiting.append((marks, features))
-        if len(self.waiting) == _PIECE:
+    def add(
+        self, marks: list[str], features: np.ndarray, places: np.ndarray | None
+    ) -> dict[str, np.ndarray]:
+        made = {"files": np.array(marks), "features": features}
+        self.waiting.append(made if places is None else made | {"grids": places})
+        large = places is not None and len(self.waiting) * places.nbytes >= _LARGE
+        if len(self.waiting) == _PIECE or large:
             self.flush()
         return _rows(marks, features)
 
     def flush(self) -> None:
         if self.waiting:
-            names = [name for group, _ in self.waiting for name in group]
-            rows = np.concatenate([features for _, features in self.waiting])
-            with files.atomic(self.folder / f"{self.count:06d}.npz") as temporary:
-                np.savez(temporary, files=np.array(names), features=rows)
+            piece = {
+                name: np.concatenate([made[name] for made in self.waiting])
+                for name in self.waiting[0]
+            }
+            path = self.folder / f"{self.count:06d}.npz"
+            with files.atomic(path) as temporary:
+                np.savez(temporary, **piece)
+            if self.grid:
+                self._place(piece["files"].tolist(), path)
             self.count += 1
             self.waiting = []
+
+    def _place(self, marks: Sequence[str], path: Path) -> None:
+        self.places |= {mark: (path, row) for row, mark in enumerate(marks)}
+
+    def grids(self, marks: Sequence[str]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Indices into `marks` with their grids, piece by piece."""
+        wanted: dict[Path, list[tuple[int, int]]] = {}
+        for index, mark in enumerate(marks):
+            path, row = self.places[mark]
+            wanted.setdefault(path, []).append((index, row))
+        for path, pairs in wanted.items():
+            indices, rows = np.transpose(pairs)
+            with np.load(path, allow_pickle=False) as piece:
+                yield indices, piece["grids"][rows]
 
 
 def _rows(names: Iterable[str], features: np.ndarray) -> dict[str, np.ndarray]:

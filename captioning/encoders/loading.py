@@ -6,7 +6,7 @@ import hashlib
 import math
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path, PureWindowsPath
 from typing import NamedTuple
 
@@ -32,11 +32,14 @@ class Encoder:
         network: uint8 RGB (n, size, size, 3) → (n, dimension), or (n, tokens, dimension).
         record: JSON-able; `from_record` takes it.
         seen: the images it has been trained on, see `data.seen`.
+        build_with_grid: makes the network of `_with_grid`, with the same weights; None where
+            there is no grid.
     """
 
     network: keras.Model
     record: dict
     seen: np.ndarray = dataclasses.field(default_factory=lambda: seen.NONE)
+    build_with_grid: Callable[[], keras.Model] | None = None
 
     @property
     def size(self) -> int:
@@ -59,34 +62,94 @@ class Encoder:
         """How many crops of a picture its features are the mean of."""
         return self.record.get("crops", 1)
 
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Height and width in places of its grid: the map that its features are the average of.
+
+        Raises:
+            CaptioningError: if its features are no average over the places of one map.
+        """
+        return self._with_grid.output_shape[1][1:3]
+
+    @property
+    def grid_record(self) -> dict:
+        """The record of its grids: `record` with height and width."""
+        return self.record | {"grid": list(self.grid)}
+
     def extract(self, pixels: np.ndarray, batch_size: int = 32) -> np.ndarray:
         """Features of uint8 RGB pictures (n, size, size, 3): float32 (n, tokens, dimension).
 
         The backbone sees at most `batch_size` crops at a time, or those of one picture.
         """
-        features = np.empty((len(pixels), self.tokens, self.dimension), np.float32)
         step = max(1, batch_size // self.crops)
+        return self._in_steps(self._run, pixels, step, [self.tokens])[0]
+
+    def extract_grid(self, pixels: np.ndarray, batch_size: int = 32) -> np.ndarray:
+        """The grids of pictures as for `extract`: float32 (n, k, dimension), row by row.
+
+        Whatever `crops` is, a grid is of the whole picture alone.
+        """
+        places = math.prod(self.grid)
+        return self._in_steps(self._run_grid, pixels, batch_size, [places])[0]
+
+    def extract_both(
+        self, pixels: np.ndarray, batch_size: int = 32
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """What `extract` and what `extract_grid` give, in one pass."""
+        step = max(1, batch_size // self.crops)
+        places = math.prod(self.grid)
+        features, grids = self._in_steps(self._run_both, pixels, step, [self.tokens, places])
+        return features, grids
+
+    def _in_steps(
+        self, run: Callable, pixels: np.ndarray, step: int, tokens: Sequence[int]
+    ) -> list[np.ndarray]:
+        """The outputs of a network that is shown `step` pictures at a time."""
+        outputs = [np.empty((len(pixels), k, self.dimension), np.float32) for k in tokens]
         for i in range(0, len(pixels), step):
-            made = self._run(pixels[i : i + step])
-            features[i : i + step] = made.reshape(-1, self.tokens, self.dimension)
-        return features
+            made = run(pixels[i : i + step])
+            for output, part in zip(outputs, made, strict=True):
+                output[i : i + step] = part.reshape(-1, *output.shape[1:])
+        return outputs
 
     def take(self, backbone: backbones.Backbone) -> None:
         """Put other weights into an encoder of `of_backbone`, of the same network."""
         BACKBONES[backbone.network].fill(backbone.values, self.network.layers[-1])
 
     @functools.cached_property
-    def _run(self) -> Callable[[np.ndarray], np.ndarray]:
-        if keras.backend.backend() != "tensorflow":
-            return self.network.predict_on_batch
-        import tensorflow as tf
+    def _with_grid(self) -> keras.Model:
+        if self.build_with_grid is None:
+            raise CaptioningError(
+                "expected an encoder whose features are the average over the places of one map, "
+                f"found {self.record.get('name')}, which has no such grid; leave --grid out"
+            )
+        return self.build_with_grid()
 
-        # Traced once for any number of pictures: `predict` traces again for the last, smaller batch
-        @tf.function(input_signature=[tf.TensorSpec(self.network.input_shape, tf.uint8)])
-        def run(pixels):
-            return self.network(pixels, training=False)
+    @functools.cached_property
+    def _run(self) -> Callable[[np.ndarray], list[np.ndarray]]:
+        return _runner(self.network)
 
-        return lambda pixels: run(pixels).numpy()
+    @functools.cached_property
+    def _run_both(self) -> Callable[[np.ndarray], list[np.ndarray]]:
+        return _runner(self._with_grid)
+
+    @functools.cached_property
+    def _run_grid(self) -> Callable[[np.ndarray], list[np.ndarray]]:
+        return _runner(keras.Model(self._with_grid.input, self._with_grid.outputs[1]))
+
+
+def _runner(network: keras.Model) -> Callable[[np.ndarray], list[np.ndarray]]:
+    """A function of uint8 pictures (n, size, size, 3) that gives all outputs of a network."""
+    if keras.backend.backend() != "tensorflow":
+        return lambda pixels: keras.tree.flatten(network.predict_on_batch(pixels))
+    import tensorflow as tf
+
+    # Traced once for any number of pictures: `predict` traces again for the last, smaller batch
+    @tf.function(input_signature=[tf.TensorSpec(network.input_shape, tf.uint8)])
+    def run(pixels):
+        return network(pixels, training=False)
+
+    return lambda pixels: [output.numpy() for output in keras.tree.flatten(run(pixels))]
 
 
 def load(
@@ -161,12 +224,10 @@ def load(
             f"expected one feature a picture to average over crops, found {name}, with a grid; "
             "leave --crops out"
         )
-    network = _with_preprocessing(bare, sources.PREPROCESSINGS[how], crops)
     record |= {"preprocessing": how, "precision": precision}
     if crops > 1:
         record["crops"] = crops
-    encoder = Encoder(network, record, images)
-    return _described(encoder)
+    return _described(_encoder(bare, sources.PREPROCESSINGS[how], crops, record, images))
 
 
 def from_record(
@@ -274,23 +335,53 @@ def backbone(name_or_file: str, seed: int = 0) -> backbones.Backbone:
 def of_backbone(backbone: backbones.Backbone, precision: str = "float32") -> Encoder:
     """An encoder of a backbone in memory, without a record."""
     how = sources.PREPROCESSINGS[backbone.preprocessing]
-    return Encoder(_with_preprocessing(backbone.for_inference(precision), how), {})
+    return _encoder(backbone.for_inference(precision), how, 1, {}, seen.NONE)
+
+
+def _encoder(
+    bare: keras.Model, how: sources.Preprocessing, crops: int, record: dict, images: np.ndarray
+) -> Encoder:
+    has_grid = isinstance(bare.layers[-1], keras.layers.GlobalAveragePooling2D)
+    with_grid = functools.partial(_with_grid, bare, how, crops) if has_grid else None
+    return Encoder(_with_preprocessing(bare, how, crops), record, images, with_grid)
 
 
 def _with_preprocessing(
     bare: keras.Model, how: sources.Preprocessing, crops: int = 1
 ) -> keras.Model:
-    size = bare.input_shape[1]
+    pixels, views = _views(bare.input_shape[1], how, crops)
+    if crops == 1:
+        return keras.Model(pixels, bare(views[0]))
+    return keras.Model(pixels, _mean(bare(ops.concatenate(views, axis=0)), crops))
+
+
+def _with_grid(bare: keras.Model, how: sources.Preprocessing, crops: int) -> keras.Model:
+    """The same features, and what they are the average of: float32 (n, h, w, dimension).
+
+    Of several crops, the grid is that of the whole picture, which alone is computed for it.
+    """
+    pixels, views = _views(bare.input_shape[1], how, crops)
+    both = keras.Model(bare.input, [bare.output, bare.layers[-1].input])
+    features, grids = both(views[0])
+    if crops > 1:
+        others = bare(ops.concatenate(views[1:], axis=0))
+        features = _mean(ops.concatenate([features, others], axis=0), crops)
+    return keras.Model(pixels, [features, ops.cast(grids, "float32")])
+
+
+def _views(size: int, how: sources.Preprocessing, crops: int) -> tuple[keras.KerasTensor, list]:
+    """An encoder's input, and what its backbone sees of it: see `crops_of`."""
     side = round(_WITH_CORNERS * size) if crops == 10 else size
     pixels = keras.Input((side, side, 3), dtype="uint8")
     x = keras.layers.Rescaling(how.scale, how.shift, dtype="float32")(pixels)
     if how.order == "BGR":
         x = ops.flip(x, axis=-1)
-    if crops == 1:
-        return keras.Model(pixels, bare(x))
-    views = crops_of(x, size)
-    x = bare(ops.concatenate(views, axis=0))
-    return keras.Model(pixels, ops.mean(ops.reshape(x, (len(views), -1, x.shape[-1])), axis=0))
+    return pixels, [x] if crops == 1 else crops_of(x, size)
+
+
+def _mean(features, crops: int):
+    """Of features (crops · n, D), crop by crop, those of n pictures."""
+    return ops.mean(ops.reshape(features, (crops, -1, features.shape[-1])), axis=0)
 
 
 def crops_of(pictures, size: int) -> list:

@@ -2,12 +2,16 @@
 
 import dataclasses
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from captioning.data import grids
 from captioning.data.captions import Sequences, encode, longest_caption, stack_features
+from captioning.data.grids import Grid
 from captioning.data.tokenizer import Tokenizer
+from captioning.runtime import console
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,14 +20,15 @@ class CaptionData:
 
     Attributes:
         train, dev: captions as word ids; their `images` are rows of the matrices below.
-        train_features, dev_features: float32 (images, D), or `Standardised`.
+        train_features, dev_features: float32 (images, D), or (images, k, D) for a decoder that
+            looks; an array, or what has its `shape` and, at the rows asked for, its numbers.
         vocabulary_size, max_length: of the train captions.
     """
 
     train: Sequences
     dev: Sequences
-    train_features: "np.ndarray | Standardised"
-    dev_features: "np.ndarray | Standardised"
+    train_features: "np.ndarray | Grid | Standardised"
+    dev_features: "np.ndarray | Grid | Standardised"
     vocabulary_size: int
     max_length: int
 
@@ -32,10 +37,14 @@ class CaptionData:
         cls,
         ids: Mapping[str, Sequence[str]],
         descriptions: Mapping[str, Sequence[str]],
-        features: Mapping[str, np.ndarray],
+        features: Mapping[str, np.ndarray] | Grid,
         tokenizer: Tokenizer,
+        looks: bool = False,
     ) -> "CaptionData":
         """Encode the captions and stack the features of the images `ids["train"]`, `ids["dev"]`.
+
+        Args:
+            features, looks: see `stack_features`.
 
         Raises:
             CaptioningError: see `longest_caption`.
@@ -44,8 +53,8 @@ class CaptionData:
         return cls(
             encode(ids["train"], descriptions, tokenizer, max_length),
             encode(ids["dev"], descriptions, tokenizer, max_length),
-            stack_features(features, ids["train"]),
-            stack_features(features, ids["dev"]),
+            stack_features(features, ids["train"], looks),
+            stack_features(features, ids["dev"], looks),
             tokenizer.vocabulary_size,
             max_length,
         )
@@ -53,7 +62,12 @@ class CaptionData:
     @property
     def dimension(self) -> int:
         """Length of an image feature."""
-        return self.train_features.shape[1]
+        return self.train_features.shape[-1]
+
+    @property
+    def tokens(self) -> int:
+        """Features of an image: k of a grid, 1 where they are pooled."""
+        return math.prod(self.train_features.shape[1:-1])
 
     @property
     def digest(self) -> str:
@@ -63,11 +77,15 @@ class CaptionData:
             for array in (part.inputs, part.targets, part.images):
                 digest.update(array)
         for array in (self.train_features, self.dev_features):
-            digest.update(np.ascontiguousarray(array))
+            digest.update(
+                array.digest.encode() if isinstance(array, Grid) else np.ascontiguousarray(array)
+            )
         return digest.hexdigest()[:16]
 
     def standardised(self, target: float) -> tuple["CaptionData", "Standardisation"]:
         """The same with train features of zero mean and one small standard deviation.
+
+        Both are taken over the images, and of grids over their places too.
 
         Args:
             target: that standard deviation.
@@ -75,9 +93,8 @@ class CaptionData:
         Returns:
             the data, and how to undo it.
         """
-        mean = self.train_features.mean(axis=0)
-        columns = np.array_split(self.train_features, 16, axis=1)  # `std` copies what it is given
-        spread = np.concatenate([some.std(axis=0) for some in columns])
+        pooled = len(self.train_features.shape) == 2
+        mean, spread = (_moments if pooled else _moments_of_grids)(self.train_features)
         if spread.mean() > 1e-6 * np.abs(mean).mean():
             # a unit that hardly varies stays small: its rounding errors must not become a signal
             scale = np.maximum(spread, 0.1 * spread.mean()) / target
@@ -87,6 +104,28 @@ class CaptionData:
         features = (self.train_features, self.dev_features)
         train, dev = (Standardised(f, how) for f in features)
         return dataclasses.replace(self, train_features=train, dev_features=dev), how
+
+
+def _moments(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation over the images of features (n, D): both float32 (D,)."""
+    columns = np.array_split(features, 16, axis=1)  # `std` copies what it is given
+    return features.mean(axis=0), np.concatenate([some.std(axis=0) for some in columns])
+
+
+def _moments_of_grids(features: np.ndarray | Grid) -> tuple[np.ndarray, np.ndarray]:
+    """The same over the images and places of (n, k, D), read block by block."""
+    count, places, dimension = features.shape
+    shift = features[:1].mean(axis=(0, 1))  # near the mean, so that the squares lose no digits
+    total, squares = np.zeros((2, dimension))
+    with console.Progress(count, "mean and deviation of the grids") as progress:
+        for start, stop in grids.blocks(count, 4 * places * dimension):
+            block = (features[start:stop] - shift).reshape(-1, dimension)
+            total += block.sum(axis=0, dtype=np.float64)
+            squares += np.einsum("nd,nd->d", block, block)
+            progress.update(stop - start)
+    mean = total / (count * places)
+    variance = np.maximum(squares / (count * places) - mean**2, 0)
+    return (shift + mean).astype(np.float32), np.sqrt(variance).astype(np.float32)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,13 +138,13 @@ class Standardisation:
 
 @dataclasses.dataclass(frozen=True)
 class Standardised:
-    """Features float32 (n, D) that are standardised row by row as they are read: no second copy."""
+    """Features (n, D), or (n, k, D), that are standardised as they are read: no second copy."""
 
-    features: np.ndarray
+    features: np.ndarray | Grid
     how: Standardisation
 
     @property
-    def shape(self) -> tuple[int, int]:
+    def shape(self) -> tuple[int, ...]:
         return self.features.shape
 
     def __getitem__(self, rows) -> np.ndarray:

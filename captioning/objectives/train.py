@@ -85,7 +85,8 @@ class Training:
             "patience": patience,
             "select": select,
         }
-        config = Config(data.dimension, data.vocabulary_size, data.max_length, of_decoder)
+        sizes = data.dimension, data.vocabulary_size, data.max_length
+        config = Config(*sizes, of_decoder, data.tokens)
         return cls(how, kind, config, said)
 
     def batches(self, data: CaptionData):

@@ -1,20 +1,22 @@
 """Every file that passes from one script to the next: names, formats, checks."""
 
+import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from captioning.data import text
+from captioning.data import grids, text
+from captioning.data.grids import Grid
 from captioning.data.ids import ImageIds, is_picture_name
 from captioning.data.tokenizer import Tokenizer
 from captioning.formats import pickles
 from captioning.runtime import console, files
 from captioning.runtime.errors import CaptioningError
 
-FEATURES, FEATURES_RECORD = "features.pkl", "features.json"
+FEATURES, FEATURES_RECORD, GRID = "features.pkl", "features.json", "features-grid.hdf5"
 SEEN = "seen_by_encoder"  # in the record: ids of images that the encoder has been trained on
 DESCRIPTIONS, TOKENIZER = "descriptions.txt", "tokenizer.pkl"
 
@@ -31,29 +33,46 @@ def save_features(workdir: Path, features: Mapping[str, np.ndarray], record: dic
     return [path, workdir / FEATURES_RECORD]
 
 
+def save_grid(
+    workdir: Path, ids: Sequence[str], pieces: Iterable[tuple[np.ndarray, np.ndarray]], record: dict
+) -> Path:
+    """Write `features-grid.hdf5`, see `grids.write`.
+
+    Args:
+        record: that of the features, with an encoder's `grid_record`.
+    """
+    places = math.prod(record["encoder"]["grid"])
+    shape = (places, record["dimension"])
+    return grids.write(workdir / GRID, ids, shape, pieces, record | {"tokens": places})
+
+
 class Features(NamedTuple):
-    """`features.pkl` and what `features.json` tells of it.
+    """`features.pkl` and what `features.json` tells of it, or `features-grid.hdf5`.
 
     Attributes:
-        values: image id → float32 (1, D).
+        values: image id → float32 (1, D); or a grid.
         encoder: the encoder's record, or None for features made by other programs; a record
             of other features than these (copied here, or written just before a kill) is ignored.
         seen: ids of the images that the encoder has been trained on; None where that is unknown.
     """
 
-    values: dict[str, np.ndarray]
+    values: dict[str, np.ndarray] | Grid
     encoder: dict | None
     seen: frozenset[str] | None
 
 
-def load_features(workdir: Path) -> Features:
+def load_features(workdir: Path, grid: bool = False) -> Features:
     """Read `features.pkl` and, where there is one, the record beside it.
 
+    Args:
+        grid: open `features-grid.hdf5` instead.
+
     Raises:
-        CaptioningError: see `read_features`.
+        CaptioningError: see `read_features` and `grids.Grid`; if the grids are of another encoder
+            than `features.pkl` beside them.
     """
-    values = read_features(workdir / FEATURES)
-    record = _record_of(workdir / FEATURES)
+    values = Grid(workdir / GRID) if grid else read_features(workdir / FEATURES)
+    record = _record_of_grid(values) if grid else _record_of(workdir / FEATURES)
     return Features(
         values, record.get("encoder"), frozenset(record[SEEN]) if SEEN in record else None
     )
@@ -118,17 +137,41 @@ def read_features(path: Path) -> dict[str, np.ndarray]:
 def _record_of(features: Path) -> dict:
     path = features.with_name(FEATURES_RECORD)
     record = files.read_json(path) if path.exists() else {}
-    if (
-        not isinstance(record, dict)
-        or not isinstance(record.get("encoder"), dict | None)
-        or not isinstance(record.get(SEEN, []), list)
-    ):
+    if not _is_sound(record):
         raise CaptioningError(f"{path} is no record of features; delete it or make it again")
     described = record.get("features_sha256") if record.get("encoder") else None
     if described and described != files.sha256(features):
         console.note(f"{path} tells of other features than {features.name} holds: ignored")
         return {}
     return record
+
+
+def _record_of_grid(grid: Grid) -> dict:
+    from captioning.decoders.captioner import encoder_name, same_encoder  # which load Keras
+
+    if not _is_sound(grid.record):
+        raise CaptioningError(
+            f"{grid.path} carries no record of features; make it again with "
+            "1_data_preprocessor.py --grid"
+        )
+    features, found = grid.path.with_name(FEATURES), grid.record.get("encoder")
+    pooled = _record_of(features).get("encoder") if features.exists() else None
+    if found and pooled and not same_encoder(found, pooled | {"grid": found.get("grid")}):
+        raise CaptioningError(
+            f"expected {features} and {grid.path} of one encoder, found {encoder_name(pooled)} and "
+            f"{encoder_name(found)}; make both again with 1_data_preprocessor.py --grid, or delete "
+            "the one that is not wanted"
+        )
+    return grid.record
+
+
+def _is_sound(record: object) -> bool:
+    return (
+        isinstance(record, dict)
+        and isinstance(record.get("encoder"), dict | None)
+        and isinstance(seen := record.get(SEEN, []), list)
+        and all(isinstance(key, str) for key in seen)
+    )
 
 
 def save_descriptions(workdir: Path, descriptions: Mapping[str, Sequence[str]]) -> Path:

@@ -1,6 +1,7 @@
 """Stage 5: captions of any images."""
 
 import json
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -66,13 +67,17 @@ def caption(
     trained = captioner.load(path)
     tokenizer.check_fits(trained.vocabulary_size, trained.record.get("vocabulary_hash"))
     encoder = _encoder_of(trained, encoder_name, path.parent)
-    trained.check_features(encoder.dimension, encoder.record)
+    extract, record, tokens = encoder.extract, encoder.record, encoder.tokens
+    if trained.takes_grid:
+        extract, record = encoder.extract_grid, encoder.grid_record
+        tokens = math.prod(encoder.grid)
+    trained.check_features(encoder.dimension, record, tokens)
     captions, skipped = {}, {}
     with console.Progress(len(paths), "captions") as progress:
         for batch in images.batches(paths, encoder.size, 16, strict=strict):
             skipped |= batch.unreadable
             if batch.paths:
-                found = search.write(trained, tokenizer, encoder.extract(batch.pixels))
+                found = search.write(trained, tokenizer, extract(batch.pixels))
                 captions |= {
                     path: caption.sentence for path, caption in zip(batch.paths, found, strict=True)
                 }

@@ -1,4 +1,4 @@
-"""Stage 1: images → features.pkl."""
+"""Stage 1: images → features.pkl, and features-grid.hdf5."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,12 +19,14 @@ def extract(
     batch_size: int,
     strict: bool = False,
     image_ids: ids.ImageIds | None = None,
+    grid: bool = False,
 ) -> tuple[list[Path], int]:
     """Features of every readable image → `features.pkl`, `features.json`.
 
     Args:
         paths: files of images, and what else lies among them.
         image_ids: of the dataset; None for those of `paths` alone.
+        grid: write `features-grid.hdf5` too.
 
     Returns:
         the paths written, and the number of files skipped.
@@ -33,8 +35,8 @@ def extract(
 
     image_ids = image_ids or ids.ImageIds(paths)
     with files.locked(workdir):
-        features, skipped = extraction.extract(
-            encoder, paths, batch_size, workdir, strict, image_ids
+        features, skipped, grids = extraction.extract(
+            encoder, paths, batch_size, workdir, strict, image_ids, grid
         )
         for name, reason in skipped.items():
             console.note(f"skipped {name}: {reason}")
@@ -49,5 +51,13 @@ def extract(
             "versions": versions.installed(),
         }
         written = artifacts.save_features(workdir, features, record)
+        if grid:
+            record |= {"encoder": encoder.grid_record}
+            written.append(artifacts.save_grid(workdir, list(features), grids, record))
+        elif (workdir / artifacts.GRID).exists():
+            console.note(
+                f"{workdir / artifacts.GRID} is of an earlier run and stays as it is: --grid "
+                "writes it anew"
+            )
         extraction.forget(workdir)
     return written, len(skipped)

@@ -1,11 +1,12 @@
 """What scripts 2, 3 and 4 read: descriptions, splits, the tokenizer that follows from them."""
 
 import dataclasses
-from collections.abc import Collection, Set
+from collections.abc import Container, Set
 from pathlib import Path
 
 from captioning.data import dataset
 from captioning.data.captions import fit_tokenizer, usable_ids
+from captioning.data.grids import Grid
 from captioning.data.splits import find_splits
 from captioning.data.tokenizer import Tokenizer
 from captioning.pipeline import artifacts
@@ -38,9 +39,10 @@ class Inputs:
         splits = find_splits(dataset.Dataset(folder), workdir, split_seed, descriptions).ids
         return cls(descriptions, splits, fit_tokenizer(descriptions, splits["train"]))
 
-    def usable(self, split: str, features: Collection[str]) -> list[str]:
+    def usable(self, split: str, features: Container[str]) -> list[str]:
         """The images of a split that have captions and features: see `usable_ids`."""
-        return usable_ids(split, self.splits[split], self.descriptions, features)
+        option = "features --grid" if isinstance(features, Grid) else "features"
+        return usable_ids(split, self.splits[split], self.descriptions, features, option)
 
     def check_unseen(self, split: str, seen: Set[str] | None, allowed: bool) -> int | None:
         """Refuse a split whose images the encoder was trained on; with `allowed`, warn.

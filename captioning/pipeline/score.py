@@ -1,5 +1,6 @@
 """Stage 3: captions of a split from its features, and their scores."""
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,7 +28,8 @@ def score(
 
     Args:
         folder: the dataset's.
-        workdir: holds `features.pkl` and `descriptions.txt`; the files written go there.
+        workdir: holds `features.pkl`, or `features-grid.hdf5` for a captioner that was trained on
+            grids, and `descriptions.txt`; the files written go there.
         split_seed: see `splits.find_splits`.
         split: "train", "dev" or "test".
         model: the captioner's file; None takes the best in `captioners`.
@@ -42,9 +44,6 @@ def score(
             do not belong together.
     """
     inputs = Inputs.read(folder, workdir, split_seed)
-    features, encoder, seen = artifacts.load_features(workdir)
-    flattered = inputs.check_unseen(split, seen, allow_seen)
-    ids = inputs.usable(split, features)
     path = model or checkpoints.find_captioner(captioners or workdir)
     checkpoints.check_shipped(path)
 
@@ -57,9 +56,12 @@ def score(
     checkpoints.tell_choice(path, asked_for=model is not None)
     trained = captioner.load(path)
     tokenizer = _tokenizer_of(trained, inputs.tokenizer, path.parent)
-    matrix = stack_features(features, ids)
+    features, encoder, seen = artifacts.load_features(workdir, trained.takes_grid)
+    flattered = inputs.check_unseen(split, seen, allow_seen)
+    ids = inputs.usable(split, features)
+    matrix = stack_features(features, ids, trained.decoder.looks)
     del features
-    trained.check_features(matrix.shape[1], encoder)
+    trained.check_features(matrix.shape[-1], encoder, math.prod(matrix.shape[1:-1]))
     said = dict(zip(ids, captions.write(trained, tokenizer, matrix), strict=True))
 
     result = {"model": str(path), "split": split, "images": len(ids)}

@@ -31,6 +31,8 @@ def train(
 ) -> list[Path]:
     """Train a captioner on `features.pkl` and `descriptions.txt`.
 
+    A decoder that looks takes `features-grid.hdf5` instead, where there is one.
+
     Args:
         folder: of the dataset, which may hold the split lists.
         allow_seen: warn, instead of raising, where the encoder was trained on images of dev or
@@ -43,19 +45,21 @@ def train(
         the paths written: the checkpoints, best last, the history, the curves and the state.
     """
     inputs = Inputs.read(folder, workdir, split_seed)
-    features, encoder, seen = artifacts.load_features(workdir)
-    for split in ("dev", "test"):
-        inputs.check_unseen(split, seen, allow_seen)
-    ids = {split: inputs.usable(split, features) for split in ("train", "dev")}
-
     console.announce_device(precision)
 
+    from captioning.decoders import registry as decoders
     from captioning.objectives.data import CaptionData
     from captioning.objectives.look import Look
     from captioning.objectives.train import Training
     from captioning.runtime import training
 
-    data = CaptionData.prepare(ids, inputs.descriptions, features, inputs.tokenizer)
+    looks = decoders.DECODERS[plan.get("decoder", decoders.DEFAULT)].looks
+    grid = looks and (workdir / artifacts.GRID).exists()
+    features, encoder, seen = artifacts.load_features(workdir, grid)
+    for split in ("dev", "test"):
+        inputs.check_unseen(split, seen, allow_seen)
+    ids = {split: inputs.usable(split, features) for split in ("train", "dev")}
+    data = CaptionData.prepare(ids, inputs.descriptions, features, inputs.tokenizer, looks)
     del features  # copied: they may be most of the memory
     if epochs is None and resume:
         epochs = training.epochs_of(workdir)
@@ -65,6 +69,9 @@ def train(
         f"dev: {len(ids['dev'])} images, {data.dev.target_count} words; vocabulary "
         f"{data.vocabulary_size}, max_length {data.max_length}, D {data.dimension}"
     )
+    if looks:
+        found = f"{artifacts.GRID}, {data.tokens} places an image" if grid else artifacts.FEATURES
+        console.note(f"the decoder looks at {found}{'' if grid else ', as grids of one place'}")
     record = {
         "encoder": encoder,
         "max_length": data.max_length,

@@ -1,16 +1,19 @@
 """Captions of images from their features, by any search."""
 
 import dataclasses
+import math
 from collections.abc import Sequence
 
 import numpy as np
 
+from captioning.data.grids import Grid
 from captioning.data.text import END, START
 from captioning.data.tokenizer import Tokenizer
 from captioning.decoders.captioner import Captioner
 from captioning.search import registry
 
 _BATCH = 1024  # bounds the (batch, vocabulary) scores: 31 MB at Flickr8k's vocabulary
+_NUMBERS = 2**24  # bounds the features of a batch: 64 MB
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,23 +37,24 @@ class Caption:
 def write(
     captioner: Captioner,
     tokenizer: Tokenizer,
-    features: np.ndarray,
+    features: np.ndarray | Grid,
     search: str = registry.DEFAULT,
     **options,
 ) -> list[Caption]:
     """A caption for each image.
 
     Args:
-        features: float32 (n, D), or (n, k, D) of a grid.
+        features: float32 (n, D), or (n, k, D) of grids, which are read batch by batch.
         search: a name of `registry.SEARCHES`.
         options: of the search.
     """
     find = registry.SEARCHES[search]
     ends = tokenizer.word_index[START], tokenizer.word_index[END]
-    grids = features if features.ndim == 3 else features[:, None]
+    grids = features if len(features.shape) == 3 else features[:, None]
+    batch = max(1, min(_BATCH, _NUMBERS // math.prod(grids.shape[1:])))
     captions = []
-    for i in range(0, len(grids), _BATCH):
-        ids, scores = find(captioner.decoder, *ends, grids[i : i + _BATCH], **options)
+    for i in range(0, len(grids), batch):
+        ids, scores = find(captioner.decoder, *ends, grids[i : i + batch], **options)
         captions += [
             Caption(_words(row, tokenizer), float(score))
             for row, score in zip(ids, scores, strict=True)
