@@ -1,6 +1,6 @@
-"""Draw report.png: a report's page in a browser, with the first captions marked.
+"""Draw report.png: a report's page in a browser, after some keys were pressed that mark captions.
 
-    python docs/draw_report.py demo_work/report.html docs/report.png
+    python docs/draw_report.py demo_work/report.html docs/report.png 21113
 
 Needs chromium with its driver, and selenium (requirements-dev.txt).
 """
@@ -40,15 +40,17 @@ def press(browser, keys: str) -> None:
     ActionChains(browser, duration=0).send_keys(keys).perform()
 
 
-def main(page: Path, output: Path) -> None:
-    browser = start() or sys.exit("expected chromium, chromedriver and selenium; install them")
+def main(page: Path, output: Path, keys: str) -> None:
+    browser = start(1520, 1140) or sys.exit(
+        "expected chromium, chromedriver and selenium; install them"
+    )
     with browser:
         browser.get(page.resolve().as_uri())
-        press(browser, "13211")
+        press(browser, keys)
         browser.execute_script("scrollTo(0, 0)")
         picture = Image.open(io.BytesIO(browser.get_screenshot_as_png()))
     picture.convert("RGB").quantize(128).save(output, optimize=True)
 
 
 if __name__ == "__main__":
-    main(*map(Path, sys.argv[1:]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3])

@@ -102,11 +102,12 @@ def _tables(result: Mapping) -> list:
 
     tables = []
     for name, score in SCORES.items():
-        rows = list(zip(score.labels, score.figures(result[name]), strict=True))
+        figures = zip(score.labels, score.figures(result.get(name)), strict=True)
+        rows = [(label, figure) for label, figure in figures if figure is not None]
         title = score.title.rstrip(":")
         if not title and tables and not tables[-1].title:
             tables[-1].rows.extend(rows)
-        else:
+        elif rows:
             tables.append(Table(title, rows))
     return tables
 
