@@ -33,7 +33,7 @@ HOSTILE = {
     "constructor": "'tis a dog\rand\na cat",
     "مرحبا": "كلب أسود يجري على العشب",
     "long": "word " * 300,
-    "longer": "W" * 300,
+    "i" * 250: "W" * 300,
     "none": "",
 }
 
