@@ -5,12 +5,12 @@ Prints BLEU-1 to BLEU-4 under two protocols that must never be mixed: the refere
 neither. Readers who look for `evaluate.py`: this is it.
 
     python 3_BLEU.py
-    python 3_BLEU.py --dataset ~/flickr8k --workdir work --split test
+    python 3_BLEU.py --dataset ~/flickr8k --workdir work --split test --report report.html
 
 Without --workdir, the captioner and the features each come from the current folder, or from
 `Pre-trained/` where only that holds them.
 
-Files: bleu-dev.json (scores), captions-dev.json (image id → caption).
+Files: bleu-dev.json (scores), captions-dev.json (image id → caption), and with --report a page.
 """
 
 from pathlib import Path
@@ -28,6 +28,12 @@ def parse_arguments():
         type=Path,
         metavar="FILE",
         help="captioner, .keras or .h5 (default: the one with the lowest val_loss in its name)",
+    )
+    parser.add_argument(
+        "--report",
+        type=Path,
+        metavar="HTML",
+        help="write a page too: every image with its captions, to look at and judge",
     )
     arguments.add_allow_seen(parser)
     return parser.parse_args()
@@ -49,6 +55,7 @@ def main() -> None:
         args.model,
         captioners=captioners,
         allow_seen=args.allow_seen,
+        report_file=args.report,
     )
     console.written(written)
 

@@ -29,7 +29,7 @@ demo: setup
 	$(PY) -m captioning.demo.scenes $(DEMO)/scenes --images $(SCENES)
 	$(PY) 1_data_preprocessor.py $(DEMO_ARGS) --encoder random
 	$(PY) 2_train_IC_model.py $(DEMO_ARGS) --epochs 15 --batch-size 64
-	$(PY) 3_BLEU.py $(DEMO_ARGS) --split test
+	$(PY) 3_BLEU.py $(DEMO_ARGS) --split test --report $(DEMO)/report.html
 	$(PY) 4_tokenizer.py $(DEMO_ARGS)
 	@echo; echo "Captions of scenes it has not seen"
 	$(PY) 5_test.py $$(head -12 $(DEMO)/scenes/Flickr8k_text/Flickr_8k.testImages.txt | sed 's|^|$(DEMO)/scenes/Flicker8k_Dataset/|') --workdir $(DEMO) --output $(DEMO)/scenes.png
@@ -41,6 +41,7 @@ demo: setup
 	@echo; echo "With the right features ($(DEMO)) and with those of other pictures (shuffled):"
 	@$(PY) -m captioning.evaluation.results $(DEMO) $(DEMO)/shuffled --split test
 	@echo; echo "The captions are drawn in $(DEMO)/captions.png"
+	@echo "Look at every test scene, its captions and scores in a browser: $(abspath $(DEMO)/report.html)"
 
 # A process for each core, each with one thread; the tests of a file stay together and share what
 # they made, and files begin in their own order, since xdist would leave the longest to the end.

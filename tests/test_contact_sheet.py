@@ -87,6 +87,15 @@ def test_a_caption_changes_only_what_lies_beneath_its_picture():
     assert rows.min() > last_picture_row
 
 
+def test_each_caption_has_its_ink():
+    items = [(picture(200, 200, "gray"), "WWW")] * 2
+    page = np.asarray(contact_sheet(items, columns=2, inks=["#0000ff", "#ff0000"])).astype(int)
+    left, right = np.split(page, [page.shape[1] // 2], axis=1)
+    for half, ink, other in ((left, 2, 0), (right, 0, 2)):
+        assert ((half[..., ink] == 255) & (half[..., other] == 0)).sum() > 10
+        assert not ((half[..., other] == 255) & (half[..., ink] == 0)).any()
+
+
 def test_long_captions_stay_in_their_cell_and_lengthen_only_their_row():
     short, long = (picture(200, 200), "short"), (picture(200, 200), "rather long " * 20)
     page = contact_sheet([short, long, short, short], columns=2, width=200)

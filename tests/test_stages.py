@@ -66,6 +66,20 @@ def test_scores_tell_the_settings_of_the_captioner_that_was_scored(folder, capsy
     assert f"of other runs lie beside it: 1, of which 1 are newer ({second.name})" in said
 
 
+def test_the_report_of_a_split_is_written_when_asked(folder, capsys):
+    save_captioner(folder, 3.4)
+    with pytest.raises(CaptioningError, match=r"expected --report to end in \.html"):
+        scores(folder, report_file=folder / "report.png")
+    assert not (folder / "bleu-dev.json").exists()
+    result = scores(folder, report_file=folder / "report.html")
+    html = (folder / "report.html").read_text()
+    assert result["model_sha256"] in html
+    assert all(json.dumps(WORDS[key[3:]]) in html for key in SPLITS["dev"])
+    said = capsys.readouterr().err
+    assert "holds no captions; the cleaned ones are shown" in said
+    assert "3 of 3 images are shown without a picture" in said
+
+
 @pytest.mark.parametrize("fixed", [True, False])
 def test_a_run_that_was_made_longer_is_the_same_and_another_schedule_is_another(folder, fixed):
     settings = SETTINGS | {"epochs_are_fixed": fixed}

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from captioning.data.captions import stack_features
 from captioning.data.tokenizer import Tokenizer
 from captioning.pipeline import artifacts, checkpoints
+from captioning.pipeline import report as pages
 from captioning.pipeline.inputs import Inputs
 from captioning.runtime import console, files, versions
 from captioning.runtime.errors import CaptioningError
@@ -23,6 +24,7 @@ def score(
     model: Path | None,
     captioners: Path | None = None,
     allow_seen: bool = False,
+    report_file: Path | None = None,
 ) -> list[Path]:
     """Caption a split from its features and print its scores, see `scores.report`.
 
@@ -35,14 +37,17 @@ def score(
         model: the captioner's file; None takes the best in `captioners`.
         captioners: a folder; None is `workdir`.
         allow_seen: warn, instead of raising, where the encoder was trained on images of the split.
+        report_file: a page to write besides, see `pipeline.report`.
 
     Returns:
-        the paths written: scores and captions.
+        the paths written: scores and captions, and the page.
 
     Raises:
         CaptioningError: if a file is missing or damaged, or if captioner, features and captions
             do not belong together.
     """
+    if report_file:
+        pages.check_output(report_file)
     inputs = Inputs.read(folder, workdir, split_seed)
     path = model or checkpoints.find_captioner(captioners or workdir)
     checkpoints.check_shipped(path)
@@ -71,10 +76,13 @@ def score(
     result |= {"model_sha256": files.sha256(path), "encoder": encoder}
     result |= {"versions": versions.installed()}
     sentences = {key: caption.sentence for key, caption in said.items()}
-    return [
+    written = [
         files.write_json(workdir / f"bleu-{split}.json", result),
         files.write_json(workdir / f"captions-{split}.json", sentences),
     ]
+    if report_file:
+        written.append(pages.write(report_file, folder, said, inputs.descriptions, result))
+    return written
 
 
 def _tokenizer_of(captioner: "Captioner", fitted: Tokenizer, folder: Path) -> Tokenizer:

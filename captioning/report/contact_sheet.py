@@ -25,7 +25,10 @@ CAPTION_GAP = 8  # pixels between a picture and its caption
 
 
 def contact_sheet(
-    items: Sequence[tuple[Image.Image, str]], columns: int | None = None, width: int = 240
+    items: Sequence[tuple[Image.Image, str]],
+    columns: int | None = None,
+    width: int = 240,
+    inks: Sequence[str] | None = None,
 ) -> Image.Image:
     """Lay pictures out in an even grid, each with its caption wrapped beneath.
 
@@ -35,6 +38,7 @@ def contact_sheet(
         items: RGB pictures and captions, at least one, in reading order.
         columns: cells in a row; by default about as many as make a page of 4:3.
         width: of a cell in pixels.
+        inks: a colour for each caption, `#rrggbb`; by default nearly black.
 
     Returns:
         The page, RGB.
@@ -66,7 +70,8 @@ def contact_sheet(
             page.paste(thumbnail, (x, y))
             for number, line in enumerate(texts[i]):
                 baseline = top + picture_height + CAPTION_GAP + number * line_height
-                draw.text((left + width / 2, baseline), line, INK, fonts[i], anchor="ma")
+                ink = inks[i] if inks else INK
+                draw.text((left + width / 2, baseline), line, ink, fonts[i], anchor="ma")
         top += picture_height + CAPTION_GAP + text_height + MARGIN
     return page
 

@@ -13,7 +13,14 @@ _SIGMA = 6  # of CIDEr-D's length penalty, in words
 
 
 def cider(captions: Captions, references: References) -> float:
-    """CIDEr-D, from 0 to 10, as coco-caption computes it; `startseq` and `endseq` do not count.
+    """The mean over the images of `each`."""
+    return float(np.mean(each(captions, references)))
+
+
+def each(captions: Captions, references: References) -> list[float]:
+    """CIDEr-D of each caption, from 0 to 10, as coco-caption computes it.
+
+    `startseq` and `endseq` do not count.
 
     The inverse document frequencies are those of the references of the images in `captions`, so
     a single image scores 0.
@@ -32,7 +39,7 @@ def cider(captions: Captions, references: References) -> float:
         holding.update(set().union(*texts))
     idf = collections.defaultdict(lambda: math.log(len(said)))
     idf |= {gram: math.log(len(said) / count) for gram, count in holding.items()}
-    return float(np.mean([_consensus(said[i], human[i], idf) for i in range(len(said))]))
+    return [_consensus(said[i], human[i], idf) for i in range(len(said))]
 
 
 def _consensus(

@@ -1,0 +1,138 @@
+"""Stage 3, when asked: the page that shows every caption of a split, see `report.page`."""
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from captioning.data import dataset, images
+from captioning.pipeline.checkpoints import captioner_name
+from captioning.runtime import console, files
+from captioning.runtime.errors import CaptioningError, few, printable, refusing
+from captioning.scores import cider
+from captioning.scores.registry import SCORES
+
+if TYPE_CHECKING:
+    from captioning.search.captions import Caption
+
+
+def check_output(output: Path) -> None:
+    """Raise `CaptioningError` if a page that is to be written has the suffix of none."""
+    if output.suffix.lower() not in (".html", ".htm"):
+        raise CaptioningError(f"expected --report to end in .html, found {str(output)!r}")
+
+
+def write(
+    output: Path,
+    folder: Path,
+    captions: Mapping[str, "Caption"],
+    descriptions: Mapping[str, Sequence[str]],
+    result: Mapping,
+) -> Path:
+    """Write the page of a split's captions; `output` is the path returned.
+
+    Pictures that are missing or cannot be read are counted and said, and shown as empty places.
+
+    Args:
+        folder: the dataset's, with the pictures and the captions as people wrote them.
+        captions: image id → what the captioner says.
+        descriptions: image id → cleaned captions, shown where the dataset has no others.
+        result: what `bleu-dev.json` holds.
+    """
+    from captioning.report.page import Item, page
+
+    source = dataset.Dataset(folder)
+    written = _written_captions(source)
+    words = {key: caption.words for key, caption in captions.items()}
+    own = cider.each(words, descriptions)
+    thumbnails = _thumbnails(source, list(captions))
+    items = [
+        Item(key, caption.sentence, written.get(key, descriptions[key]), thumbnails.get(key), score)
+        for (key, caption), score in zip(captions.items(), own, strict=True)
+    ]
+    html = page(
+        items,
+        title=f"Captions of the {result['split']} split",
+        tables=_tables(result),
+        curves=_curves(Path(result["model"])),
+        settings=result,
+    )
+    return files.write_text(output, html)
+
+
+def _written_captions(source: dataset.Dataset) -> Mapping[str, list[str]]:
+    try:
+        return source.captions
+    except CaptioningError:
+        console.note(f"report: {source.folder} holds no captions; the cleaned ones are shown")
+        return {}
+
+
+def _thumbnails(source: dataset.Dataset, ids: Sequence[str]) -> dict[str, bytes]:
+    """Image id → JPEG, of the pictures that there are."""
+    from captioning.report.page import THUMBNAIL, thumbnail
+
+    def load(key: str) -> bytes | str:
+        try:
+            return thumbnail(images.load_rgb(paths[key][0], at_least=2 * THUMBNAIL))
+        except images.UnreadableImage as error:
+            return str(error)
+
+    paths = source.image_ids.group(source.pictures)
+    found, missing = {}, [f"{printable(key)}: no such file" for key in ids if key not in paths]
+    present = [key for key in ids if key in paths]
+    with console.Progress(len(present), "thumbnails") as progress:
+        for key, made in images.ahead(load, present, workers=4, count=32):
+            if isinstance(made, bytes):
+                found[key] = made
+            else:
+                missing.append(f"{printable(key)}: {made}")
+            progress.update()
+    if missing:
+        console.note(
+            f"report: {len(missing)} of {len(ids)} images are shown without a picture "
+            f"({few(missing)}); --dataset names the folder that holds them"
+        )
+    return found
+
+
+def _tables(result: Mapping) -> list:
+    """A table for each protocol; scores that have none share one."""
+    from captioning.report.page import Table
+
+    tables = []
+    for name, score in SCORES.items():
+        figures = zip(score.labels, score.figures(result.get(name)), strict=True)
+        rows = [(label, figure) for label, figure in figures if figure is not None]
+        title = score.title.rstrip(":")
+        if not title and tables and not tables[-1].title:
+            tables[-1].rows.extend(rows)
+        elif rows:
+            tables.append(Table(title, rows))
+    return tables
+
+
+def _curves(captioner: Path) -> dict[str, list[float]]:
+    """Loss and val_loss by epoch of the run that left a captioner; {} where that is not to be told.
+
+    A history that lies beside it may be of another run: one of its epochs has to have left a
+    captioner of this name.
+    """
+    from captioning.runtime.training import HISTORY  # loads Keras
+
+    path = captioner.with_name(HISTORY)
+    if not path.exists():
+        return {}
+    try:
+        with refusing(path, "numbers of a training's epochs"):
+            lines = path.read_text(encoding="utf-8").splitlines()
+            rows = [{k: float(v) for k, v in row.items()} for row in csv.DictReader(lines)]
+            curves = {name: [row[name] for row in rows] for name in ("loss", "val_loss")}
+            names = [captioner_name(row | {"epoch": int(row["epoch"])}) for row in rows]
+    except CaptioningError as error:
+        console.note(f"report: no curves: {error}")
+        return {}
+    if captioner.name not in names:
+        console.note(f"report: no curves: {path} tells of another run than {captioner.name}'s")
+        return {}
+    return curves
