@@ -149,7 +149,7 @@ class _ProgressLine(keras.callbacks.Callback):
 class _Recorder(keras.callbacks.Callback):
     """Last of the callbacks: history, curves, best checkpoint, state. Replays them on resume."""
 
-    def __init__(self, model, folder, settings, checkpoint, save, others, judge):
+    def __init__(self, model, folder, settings, checkpoint, save, others, judge=LOSS):
         super().__init__()
         self.judge = judge
         self.trained, self.folder, self.settings = model, folder, settings
