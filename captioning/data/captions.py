@@ -24,8 +24,13 @@ def usable_ids(
     """The images of a split that have captions and features; the others are named and counted.
 
     Raises:
-        CaptioningError: when none is left.
+        CaptioningError: when none is left, or there was none.
     """
+    if not ids:
+        raise CaptioningError(
+            f"expected images of the {split} split, found none: the dataset has no such split; "
+            "take another one, or give it three lists (see Splits in docs/datasets.md)"
+        )
     usable = [key for key in ids if key in descriptions and key in features]
     for what, option, lacking in (
         ("captions", "descriptions", [key for key in ids if key not in descriptions]),

@@ -25,13 +25,13 @@ class Dataset:
 
     folder: Path
 
-    @property
+    @functools.cached_property
     def layouts(self) -> list[Layout]:
         """The layouts that recognise the folder; their order is that of the registry."""
         kinds = LAYOUTS.values()
         return [kind(self.folder) for kind in kinds if kind.recognises(self.folder)]
 
-    @property
+    @functools.cached_property
     def layout(self) -> Layout:
         """The layout of the folder, also of one without captions."""
         return next(iter(self.layouts), Layout(self.folder))
@@ -42,8 +42,8 @@ class Dataset:
         if found := self.layout.image_folder:
             return found
         raise CaptioningError(
-            f"expected a folder of images (Flicker8k_Dataset or Images) in {self.folder.resolve()}"
-            ", found none; name the folder that holds it with --dataset"
+            f"expected a folder of images (Flicker8k_Dataset, Images, train2017, …) in "
+            f"{self.folder.resolve()}, found none; name the folder that holds it with --dataset"
         )
 
     @property
@@ -52,7 +52,7 @@ class Dataset:
         if found := self.layout.caption_file:
             return found
         raise CaptioningError(
-            f"expected {' or '.join(map(LAYOUTS.description, LAYOUTS))} in "
+            f"expected {', or '.join(map(LAYOUTS.description, LAYOUTS))} in "
             f"{self.folder.resolve()}, found none; name the folder that holds captions with "
             "--dataset"
         )
@@ -73,19 +73,19 @@ class Dataset:
     def parsed(self) -> Captions:
         """The captions; `CaptioningError` if there are none.
 
-        Where another layout recognises the folder too and finds other captions, a warning.
+        Says where they come from, and what else was there.
         """
         path = self.caption_file
         first, *others = self.layouts
-        parsed = first.captions(self.pictures)
-        for other in others:
-            with contextlib.suppress(CaptioningError):  # it cannot be read: no captions then
-                if other.captions(self.pictures).captions != parsed.captions:
-                    console.note(
-                        f"warning: the captions in {path} and in {other.caption_file} differ: "
-                        "those of the first are taken; move away the file that is not meant"
-                    )
-        return parsed
+        if others:
+            left = " and ".join(str(other.caption_file) for other in others)
+            console.note(
+                f"captions: of {path}; {left} would do too and is not read: move away what is not "
+                "meant"
+            )
+        else:
+            console.note(f"captions: of {path}")
+        return first.captions(self.pictures)
 
     @property
     def captions(self) -> Mapping[str, list[str]]:

@@ -1,5 +1,6 @@
 """Train, dev and test: the lists of a dataset, or a seeded draw where it has none."""
 
+import contextlib
 import dataclasses
 import os
 import random
@@ -73,6 +74,10 @@ def find_splits(
     sizes = "/".join(str(len(splits.ids[split])) for split in SPLITS)
     origin = f"drawn with --split-seed {split_seed} into" if splits.made else "from"
     console.note(f"splits: {sizes} images (train/dev/test), {origin} {splits.folder}")
+    if not splits.ids["test"]:
+        console.note("there is no test split: scores are of dev, which also chooses the epoch kept")
+    if split_seed and not (splits.made or _was_drawn(splits, dataset, Path(workdir), split_seed)):
+        console.note(f"--split-seed {split_seed} has no effect: these splits are not drawn by it")
     for sentence in splits.overlaps:
         console.note(f"warning: {sentence}")
     return splits
@@ -86,7 +91,10 @@ def _find(dataset: Dataset, workdir: Path, seed: int, known: Collection[str]) ->
         paths = {split: folder / split_file_name(split) for split in SPLITS}
         found = {split: path for split, path in paths.items() if path.exists()}
         if len(found) == len(SPLITS):
-            ids = {split: read_split(path, known) for split, path in found.items()}
+            ids = {
+                split: read_split(path, known, or_none=split == "test")
+                for split, path in found.items()
+            }
             return Splits(ids, folder, False)
         if found and not _is_begun_draw(found, dataset, seed):
             missing = ", ".join(paths[split].name for split in SPLITS if split not in found)
@@ -100,12 +108,19 @@ def _find(dataset: Dataset, workdir: Path, seed: int, known: Collection[str]) ->
     return Splits(ids, workdir, True)
 
 
+def _was_drawn(splits: Splits, dataset: Dataset, workdir: Path, seed: int) -> bool:
+    """Whether lists in the work folder are those that this seed draws."""
+    with contextlib.suppress(CaptioningError):  # no captions: nothing to draw from
+        return splits.folder == workdir and splits.ids == _draw(dataset, seed)
+    return False
+
+
 def _checked(ids: Mapping[str, list[str]], path: Path) -> dict[str, list[str]]:
-    """The splits that a file holds; each id once, as in `read_split`."""
+    """The splits that a file holds; each id once, as in `read_split`. Test may be empty."""
     ids = {split: list(dict.fromkeys(ids.get(split, ()))) for split in SPLITS}
-    if empty := [split for split in SPLITS if not ids[split]]:
+    if empty := [split for split in SPLITS[:2] if not ids[split]]:
         raise CaptioningError(
-            f"{path}: expected images of train, dev and test, found none of {', '.join(empty)}"
+            f"{path}: expected images of train and dev, found none of {', '.join(empty)}"
         )
     return ids
 
@@ -138,11 +153,14 @@ def draw(ids: Iterable[str], seed: int) -> dict[str, list[str]]:
     }
 
 
-def read_split(path: str | os.PathLike, known: Collection[str] = ()) -> list[str]:
+def read_split(
+    path: str | os.PathLike, known: Collection[str] = (), or_none: bool = False
+) -> list[str]:
     """Image ids of a split list: one file name a line, with or without extension.
 
     Args:
         known: ids of the dataset; a line that is one of them as a whole name means that one.
+        or_none: whether the list may be empty.
 
     Raises:
         CaptioningError: for a missing, empty or non-UTF-8 file, or a line that is no image's name.
@@ -156,6 +174,6 @@ def read_split(path: str | os.PathLike, known: Collection[str] = ()) -> list[str
                     f"{path}, line {number}: expected an image's name, found {printable(line)!r}; "
                     "correct or remove the line"
                 )
-    if not ids:
+    if not (ids or or_none):
         raise CaptioningError(f"{path}: expected one image name a line, found no line")
     return list(ids)
