@@ -102,7 +102,7 @@ def main() -> None:
         from captioning.scores.report import report
 
         splits = find_splits(
-            dataset.Dataset(args.dataset), args.workdir, args.split_seed, descriptions
+            dataset.of(args.dataset), args.workdir, args.split_seed, descriptions
         ).ids
         caption = best_constant(descriptions, [k for k in splits["train"] if k in descriptions])
         said = {k: [*caption.split(), END] for k in splits[args.split] if k in descriptions}

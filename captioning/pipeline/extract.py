@@ -19,12 +19,14 @@ def extract(
     batch_size: int,
     strict: bool = False,
     image_ids: ids.ImageIds | None = None,
+    datasets: Sequence[str] = (),
 ) -> tuple[list[Path], int]:
     """Features of every readable image → `features.pkl`, `features.json`.
 
     Args:
         paths: files of images, and what else lies among them.
         image_ids: of the dataset; None for those of `paths` alone.
+        datasets: their names, for the record.
 
     Returns:
         the paths written, and the number of files skipped.
@@ -41,6 +43,7 @@ def extract(
         if skipped:
             console.note(f"{len(skipped)} of {len(paths)} files were skipped")
         record = {
+            "datasets": list(datasets),
             "encoder": encoder.record,
             "dimension": encoder.dimension,
             "images": len(features),
