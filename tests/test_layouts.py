@@ -2,10 +2,11 @@
 
 import json
 
+import numpy as np
 import pytest
 from PIL import Image
 
-from captioning.data import dataset
+from captioning.data import dataset, images, packing
 from captioning.data.layouts.registry import LAYOUTS
 from captioning.data.splits import find_splits
 from captioning.pipeline.describe import describe
@@ -267,3 +268,89 @@ def test_text_beside_pictures_of_a_table_is_not_taken_for_captions(tmp_path, cap
 
 def test_a_folder_of_pictures_alone_has_no_layout(tmp_path):
     assert not make(tmp_path, **{"a.jpg": None, "requirements.txt": "keras"}).layouts
+
+
+def test_a_caption_of_a_picture_that_is_not_there_changes_nothing_else(tmp_path, capsys):
+    """Flickr8k has five of them, whose name has an ending more."""
+    rows = [f"{name}.jpg#0\tA dog ." for name in "abc"]
+    pictures = {f"Flicker8k_Dataset/{name}.jpg": None for name in "abc"}
+    damaged = "\n".join([*rows[:2], "2258277193_586949ec62.jpg.1#0\tTwo men .", rows[2], "", ""])
+    name = "Flickr8k_text/Flickr8k.token.txt"
+    whole = make(tmp_path / "whole", **{name: "\n".join(rows)}, **pictures)
+    source = make(tmp_path / "damaged", **{name: damaged}, **pictures)
+    assert source.parsed.complaints == []
+    extra = {"2258277193_586949ec62": ["Two men ."]}
+    assert source.captions == whole.captions | extra
+    describe(source, tmp_path / "work")
+    said = capsys.readouterr().err
+    assert f"1 images with captions have no file in {source.folder} (2258277193_586949ec62)" in said
+
+
+def test_commas_and_quotes_within_captions(tmp_path):
+    rows = 'image,caption\n7.jpg,"Red, white and ""blue"" kites"\n8.jpg,Red, white\n'
+    source = make(tmp_path, **{"captions.txt": rows, "Images/7.jpg": None})
+    assert source.captions == {"7": ['Red, white and "blue" kites'], "8": ["Red, white"]}
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("captions.txt", "image,caption\n1.jpg,A dog’s day\n"),
+        ("results.csv", "image_name| comment_number| comment\n1.jpg| 0| A dog’s day\n"),
+        ("results_20130124.token", "1.jpg#0\tA dog’s day\n"),
+        ("1.txt", "A dog’s day\n"),
+        ("dataset_coco.json", karpathy(("train", "A dog’s day", {"filename": "1.jpg"}))),
+        ("annotations/captions_val2014.json", coco({1: "1.jpg"}, [(1, "A dog’s day")])),
+    ],
+)
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+def test_text_is_utf8_in_every_layout_whatever_the_locale(tmp_path, name, content, mark):
+    """A file is decoded by us: nothing asks the locale."""
+    text = content if isinstance(content, str) else json.dumps(content, ensure_ascii=False)
+    source = make(tmp_path, **{name: "", "1.jpg": None})
+    (tmp_path / name).write_bytes(mark + text.encode())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("builtins.open", refuse_locale(open))
+        patch.setattr("io.open", refuse_locale(open))
+        assert source.captions == {"1": ["A dog’s day"]}
+
+
+def refuse_locale(open_):
+    """An `open` for which text without an encoding is an error."""
+
+    def checked(file, mode="r", buffering=-1, encoding=None, *rest, **keywords):
+        assert "b" in mode or encoding not in (None, "locale"), file
+        return open_(file, mode, buffering, encoding, *rest, **keywords)
+
+    return checked
+
+
+def test_a_name_that_cannot_be_written_costs_its_caption_alone(tmp_path):
+    names = {1: "1.jpg", 2: "\ud800.jpg"}
+    stored = coco(names, [(1, "A dog"), (2, "A cat")])
+    source = make(tmp_path, **{"annotations/captions_val2017.json": stored})
+    assert source.captions == {"1": ["A dog"]}
+    assert "annotation 2: expected an image name" in source.parsed.complaints[0]
+
+
+def test_a_picture_of_any_mode_is_upright_and_of_three_channels_for_every_script(tmp_path):
+    """Left half dark, right half bright; what packing reads is what extraction reads."""
+    gray = np.repeat(np.uint8([[40] * 24 + [200] * 24]), 48, axis=0)
+    plain = Image.fromarray(gray)
+    turned = Image.Exif()
+    turned[0x0112] = 6  # to be turned by a quarter, clockwise
+    plain.save(tmp_path / "gray.png")
+    plain.convert("RGB").convert("CMYK").save(tmp_path / "cmyk.jpg", quality=95)
+    plain.convert("RGBA").save(tmp_path / "alpha.png")
+    plain.convert("P").save(tmp_path / "palette.png")
+    plain.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "turned.png", exif=turned)
+    for path in sorted(tmp_path.iterdir()):
+        for pixels in (images.load_array(path, 48), packing.load_square(path, 48, 0.5)):
+            assert pixels.shape == (48, 48, 3)
+            assert abs(np.float32(pixels) - gray[..., None]).max() <= 4, path
+    whole = (tmp_path / "cmyk.jpg").read_bytes()
+    (tmp_path / "cut.jpg").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(images.UnreadableImage):
+        images.load_array(tmp_path / "cut.jpg", 48)
+    with pytest.raises(images.UnreadableImage):
+        packing.load_square(tmp_path / "cut.jpg", 48, 0.5)

@@ -42,8 +42,8 @@ def extract(
             console.note(f"skipped {name}: {reason}")
         if skipped:
             console.note(f"{len(skipped)} of {len(paths)} files were skipped")
-        record = {
-            "datasets": list(datasets),
+        record = {"datasets": list(datasets)} if datasets else {}
+        record |= {
             "encoder": encoder.record,
             "dimension": encoder.dimension,
             "images": len(features),
