@@ -79,10 +79,11 @@ def test_of_two_caption_files_the_first_is_taken_and_both_are_named(tmp_path, ca
     (tmp_path / "captions.txt").write_text(KAGGLE + "8.jpg,One more\n")
     assert len(source.captions) == 8
     said = capsys.readouterr().err
-    assert f"captions: of {source.caption_file}; {tmp_path / 'captions.txt'} would do too" in said
+    assert f"captions: of {source.caption_file} (layout published); " in said
+    assert f"{tmp_path / 'captions.txt'} (kaggle) would do too" in said
     source.caption_file.unlink()
     assert len(dataset.Dataset(tmp_path).captions) == 9
-    assert capsys.readouterr().err == f"captions: of {tmp_path / 'captions.txt'}\n"
+    assert capsys.readouterr().err == f"captions: of {tmp_path / 'captions.txt'} (layout kaggle)\n"
 
 
 def test_missing_folders_are_named(tmp_path):

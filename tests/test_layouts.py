@@ -7,7 +7,6 @@ import pytest
 from PIL import Image
 
 from captioning.data import dataset, images, packing
-from captioning.data.layouts.registry import LAYOUTS
 from captioning.data.splits import find_splits
 from captioning.pipeline.describe import describe
 from captioning.runtime.errors import CaptioningError
@@ -42,7 +41,7 @@ VAL = coco({42: "000000000042.jpg"}, [(42, "Two cats")])
 
 
 def layout_of(source):
-    return next(name for name, kind in LAYOUTS.items() if type(source.layout) is kind)
+    return next(iter(source.layouts))
 
 
 @pytest.mark.parametrize("root", ["", "images/"])
@@ -68,7 +67,7 @@ def test_coco(tmp_path, capsys, root):
     splits = find_splits(source, tmp_path / "work", known=source.captions)
     assert splits.ids == {"train": [nine, twenty_five], "dev": [forty_two], "test": []}
     said = capsys.readouterr().err
-    assert f"captions: of {tmp_path / 'annotations'}" in said
+    assert f"captions: of {tmp_path / 'annotations'} (layout coco)" in said
     assert "there is no test split" in said
 
 
@@ -177,9 +176,8 @@ def test_karpathys_file_goes_before_cocos_own_and_both_are_named(tmp_path, capsy
     )
     assert len(source.captions) == 4
     said = capsys.readouterr().err
-    assert (
-        f"captions: of {tmp_path / 'dataset_coco.json'}; {tmp_path / 'annotations'} would" in said
-    )
+    assert f"of {tmp_path / 'dataset_coco.json'} (layout karpathy)" in said
+    assert f"{tmp_path / 'annotations'} (coco) would do too" in said
 
 
 @pytest.mark.parametrize(
@@ -263,7 +261,7 @@ def test_text_beside_pictures_of_a_table_is_not_taken_for_captions(tmp_path, cap
     source = make(tmp_path, **{"captions.txt": rows, "Images/1.jpg": None, "Images/1.txt": "A cat"})
     assert layout_of(source) == "kaggle"
     assert source.captions["1"] == ["A dog"]
-    assert f"{tmp_path / 'Images'} would do too" in capsys.readouterr().err
+    assert f"{tmp_path / 'Images'} (beside) would do too" in capsys.readouterr().err
 
 
 def test_a_folder_of_pictures_alone_has_no_layout(tmp_path):

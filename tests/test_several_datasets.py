@@ -1,11 +1,14 @@
 """Several datasets as one."""
 
+import os
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from captioning.data import dataset, hdf5
 from captioning.data.splits import find_splits, split_file_name
+from captioning.encoders import extraction
 from captioning.pipeline import artifacts
 from captioning.pipeline.describe import describe
 from captioning.pipeline.inputs import Inputs
@@ -80,6 +83,16 @@ def test_each_dataset_without_lists_has_its_own_draw(tmp_path):
     assert splits.ids["train"] == first.ids["train"] + [f"b:{key}" for key in second.ids["train"]]
     assert splits.ids["dev"] == first.ids["dev"]
     assert {path.parent for path in splits.written} == {work, work / "b"}
+
+
+def test_pictures_of_the_same_name_size_and_age_have_features_of_their_own(tmp_path):
+    """What an interrupted run has done already is known by more than these."""
+    paths = [tmp_path / name / "1.ppm" for name in "ab"]
+    for path, colour in zip(paths, ("red", "blue"), strict=True):
+        path.parent.mkdir()
+        Image.new("RGB", (4, 4), colour).save(path)
+        os.utime(path, (0, 0))
+    assert len(set(map(extraction._fingerprint, paths))) == 2
 
 
 def test_features_and_their_record_tell_the_datasets(folders, tmp_path, here):

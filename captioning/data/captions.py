@@ -29,7 +29,7 @@ def usable_ids(
     if not ids:
         raise CaptioningError(
             f"expected images of the {split} split, found none: the dataset has no such split; "
-            "take another one, or give it three lists (see Splits in docs/datasets.md)"
+            "take another one (docs/datasets.md tells where splits come from)"
         )
     usable = [key for key in ids if key in descriptions and key in features]
     for what, option, lacking in (

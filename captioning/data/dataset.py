@@ -41,15 +41,15 @@ class Dataset:
         return own
 
     @functools.cached_property
-    def layouts(self) -> list[Layout]:
-        """The layouts that recognise the folder; their order is that of the registry."""
-        kinds = LAYOUTS.values()
-        return [kind(self.folder) for kind in kinds if kind.recognises(self.folder)]
+    def layouts(self) -> dict[str, Layout]:
+        """The layouts that recognise the folder, by name; their order is that of the registry."""
+        kinds = LAYOUTS.items()
+        return {name: kind(self.folder) for name, kind in kinds if kind.recognises(self.folder)}
 
     @functools.cached_property
     def layout(self) -> Layout:
         """The layout of the folder, also of one without captions."""
-        return next(iter(self.layouts), Layout(self.folder))
+        return next(iter(self.layouts.values()), Layout(self.folder))
 
     @property
     def image_folder(self) -> Path:
@@ -91,16 +91,13 @@ class Dataset:
         Says where they come from, and what else was there.
         """
         path = self.caption_file
-        first, *others = self.layouts
-        if others:
-            left = " and ".join(str(other.caption_file) for other in others)
-            console.note(
-                f"captions: of {path}; {left} would do too and is not read: move away what is not "
-                "meant"
-            )
-        else:
-            console.note(f"captions: of {path}")
-        return first.captions(self.pictures)
+        (name, layout), *others = self.layouts.items()
+        left = " and ".join(f"{other.caption_file} ({key})" for key, other in others)
+        console.note(
+            f"captions: of {path} (layout {name})"
+            + (f"; {left} would do too: move away what is not meant" if left else "")
+        )
+        return layout.captions(self.pictures)
 
     @property
     def captions(self) -> Mapping[str, list[str]]:
