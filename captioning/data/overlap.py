@@ -7,8 +7,9 @@ Compares the train pictures of all datasets given with the dev and test pictures
 Candidates are pairs whose difference hashes (brightness against the neighbour's at 9×8 pixels, 64
 bits; Krawetz 2013) are nearly alike; they are the same if their pixels are. Prints a line a pair.
 
-Files: overlaps.json, which scripts 2 to 4 and the pretraining go by where they are given the same
-datasets: these train pictures are left out. Script 1 writes it when it is given several datasets.
+Files: overlaps.json. Of several datasets scripts 2 to 4 and the pretraining go by it where they are
+given the same ones: these train pictures are left out. Script 1 writes it then. The splits of a
+single dataset stay as they were published.
 """
 
 import filecmp
