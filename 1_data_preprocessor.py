@@ -6,10 +6,13 @@ on from the features already computed.
 
     python 1_data_preprocessor.py
     python 1_data_preprocessor.py --dataset ~/flickr8k --workdir work --encoder random
+    python 1_data_preprocessor.py --dataset ~/flickr8k --dataset ~/coco --workdir both
     python 1_data_preprocessor.py --encoder ~/Downloads/moco_v2_800ep_pretrain.pth.tar
 
 Files: features.pkl (image id → float32 (1, D)), features.json (how they were made),
-descriptions.txt (a line `id word word …` for each caption); with --grid features-grid.hdf5.
+descriptions.txt (a line `id word word …` for each caption); with --grid features-grid.hdf5; with
+several datasets overlaps.json (train images that are left out, because they are in dev or test as
+well).
 """
 
 from captioning.encoders import sources
@@ -64,12 +67,14 @@ def parse_arguments():
 def main() -> int:
     args = parse_arguments()
 
-    from captioning.data import dataset
+    from captioning.data import dataset, overlap
     from captioning.pipeline.describe import describe
     from captioning.pipeline.extract import extract
 
-    source = dataset.Dataset(args.dataset)
+    source = dataset.of(args.dataset)
     written, skipped = [], 0
+    if len(source.parts) > 1:
+        written += overlap.compare(source, args.workdir, args.split_seed)
     if args.only != "features":
         written += describe(source, args.workdir, args.split_seed)
     if args.only != "descriptions":
@@ -89,6 +94,7 @@ def main() -> int:
             args.strict,
             source.image_ids,
             args.grid,
+            source.names,
         )
         written += paths
     console.written(written)

@@ -37,7 +37,7 @@ def main() -> None:
 
     descriptions = artifacts.load_descriptions(args.workdir)
     features = artifacts.load_features(args.workdir).values
-    ids = find_splits(dataset.Dataset(args.dataset), args.workdir, args.split_seed).ids
+    ids = find_splits(dataset.of(args.dataset), args.workdir, args.split_seed).ids
     train = ids["train"][: round(args.fraction * len(ids["train"]))]
     usable = {
         "train": usable_ids("train", train, descriptions, features),

@@ -23,7 +23,7 @@ def main() -> None:
     from captioning.data import dataset
     from captioning.pipeline.describe import describe
 
-    source = dataset.Dataset(args.dataset)
+    source = dataset.of(args.dataset)
     console.written(describe(source, args.workdir, args.split_seed))
 
 

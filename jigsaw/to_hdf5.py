@@ -2,6 +2,7 @@
 
     python jigsaw/to_hdf5.py --images Flicker8k_Dataset --output flickr8k.hdf5 \\
         --list Flickr8k_text/Flickr_8k.trainImages.txt
+    python jigsaw/to_hdf5.py --dataset ~/flickr8k --dataset ~/coco --workdir both --output both.hdf5
 
 Each picture is cropped to a square at a random place along its longer side and resized. The file
 holds train_img, val_img and test_img, uint8 (N, size, size, 3), and their names in train_names,
@@ -21,9 +22,24 @@ from captioning.runtime import console
 
 def parse_arguments() -> argparse.Namespace:
     parser = console.parser(__doc__)
-    parser.add_argument(
-        "--images", type=Path, required=True, metavar="DIR", help="folder, searched recursively"
+    pictures = parser.add_mutually_exclusive_group(required=True)
+    pictures.add_argument("--images", type=Path, metavar="DIR", help="folder, searched recursively")
+    pictures.add_argument(
+        "--dataset",
+        type=Path,
+        action="append",
+        metavar="DIR",
+        help="take the train images of a dataset, once or more, as script 1 does",
     )
+    parser.add_argument(
+        "--workdir",
+        type=Path,
+        default=Path(),
+        metavar="DIR",
+        help="folder of the split lists and of overlaps.json, for --dataset (default: the current "
+        "folder)",
+    )
+    arguments.add_split_seed(parser)
     parser.add_argument("--output", type=Path, required=True, metavar="FILE.hdf5")
     parser.add_argument(
         "--list",
@@ -72,6 +88,8 @@ def parse_arguments() -> argparse.Namespace:
     )
     arguments.add_strict(parser)
     args = parser.parse_args()
+    if args.dataset and args.list:
+        parser.error("--list goes with --images: a dataset has its own train list")
     if args.val + args.test >= 1:
         parser.error("--val and --test leave nothing to train on: their sum must stay below 1")
     return args
@@ -88,13 +106,19 @@ def share(text: str) -> float:
 def main() -> int:
     args = parse_arguments()
 
-    from captioning.data import packing
+    from captioning.data import dataset, packing
+    from captioning.data.splits import find_splits
     from captioning.runtime import files
 
     settings = packing.Settings(args.size, args.val, args.test, args.seed, args.limit)
     folder, output = args.images, args.output
-    listed, every = args.list, packing.find
-    names = packing.read_list(listed, folder) if listed else every(folder, but=output)
+    if args.dataset:
+        source = dataset.of(args.dataset)
+        train = find_splits(source, args.workdir, args.split_seed).ids["train"]
+        folder, names = packing.of_train(source, train)
+    else:
+        listed, every = args.list, packing.find
+        names = packing.read_list(listed, folder) if listed else every(folder, but=output)
     splits = packing.assign(names, settings)
     with files.locked(output.parent, output.name):
         outcome = packing.pack(folder, output, splits, settings, args.workers, args.strict)

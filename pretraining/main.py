@@ -42,9 +42,10 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--dataset",
         type=Path,
+        action="append",
         metavar="DIR",
-        help="folder of the captioned dataset that the pictures are of: methods that read captions "
-        "learn from those of train, and the features of all methods are probed with them",
+        help="folder of the captioned dataset that the pictures are of, once or more: methods that "
+        "read captions learn from those of train, and the features of all are probed with them",
     )
     usual = "that of --init, else resnet50"
     arguments.add_choice(parser, "--backbone", BACKBONES, usual, default=None, type=backbone_name)

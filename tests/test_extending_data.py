@@ -67,8 +67,8 @@ def test_what_is_wrong_in_the_toy_layout_is_a_sentence(toy_folder, tmp_path):
     path = toy_folder / "captions.json"
     path.write_text(json.dumps(ENTRIES | {"cat.jpg": {"split": "test", "captions": []}}))
     assert list(dataset.Dataset(toy_folder).captions) == ["dog", "walk.1", "walk.2"]
-    path.write_text(json.dumps(ENTRIES | {"cat.jpg": {"split": "dev", "captions": ["A cat ."]}}))
-    with pytest.raises(CaptioningError, match="found none of test"):
+    path.write_text(json.dumps({"cat.jpg": {"split": "test", "captions": ["A cat ."]}}))
+    with pytest.raises(CaptioningError, match="found none of train, dev"):
         find_splits(dataset.Dataset(toy_folder), tmp_path)
     path.write_text("[]")
     with pytest.raises(CaptioningError, match="expected picture names with their captions at"):

@@ -181,7 +181,7 @@ def test_the_table_has_a_row_for_chance_and_for_each_argument(tiny, monkeypatch,
 def test_mistakes_get_a_sentence(tiny, tmp_path, monkeypatch):
     with pytest.raises(CaptioningError, match="pixels, colours, found no file pixel;"):
         run(monkeypatch, "--dataset", tiny, "pixels", "pixel")
-    with pytest.raises(CaptioningError, match=r"Flickr8k.token.txt or captions.txt"):
+    with pytest.raises(CaptioningError, match=r"Flickr8k.token.txt, or dataset_flickr8k.json"):
         run(monkeypatch, "--dataset", tmp_path / "nowhere", "pixels")
     names = [path.stem for path in (tiny / "Flicker8k_Dataset").iterdir()]
     artifacts.save_features(tmp_path, {n: np.full((1, 2), np.nan, "f4") for n in names}, {})

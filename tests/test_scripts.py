@@ -34,7 +34,7 @@ def test_wrong_usage_exits_with_2(script, tmp_path, name):
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("1_data_preprocessor.py", "Flickr8k.token.txt or captions.txt"),
+        ("1_data_preprocessor.py", "Flickr8k.token.txt, or dataset_flickr8k.json"),
         ("2_train_IC_model.py", "python 1_data_preprocessor.py"),
         ("3_BLEU.py", "descriptions.txt"),
         ("4_tokenizer.py", "descriptions.txt"),

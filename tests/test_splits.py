@@ -3,6 +3,7 @@
 import pytest
 
 from captioning.data import dataset
+from captioning.data.captions import usable_ids
 from captioning.data.splits import SPLITS, draw, find_splits, read_split, split_file_name
 from captioning.runtime.errors import CaptioningError
 
@@ -50,6 +51,30 @@ def test_an_empty_split_list_is_refused(tmp_path):
     (tmp_path / "list.txt").write_text("\n \n")
     with pytest.raises(CaptioningError, match=r"list\.txt"):
         read_split(tmp_path / "list.txt")
+
+
+def test_an_empty_test_list_is_a_dataset_without_a_test_split(tmp_path, capsys):
+    source = kaggle(tmp_path, 8)
+    for split, line in (("train", "0000.jpg\n"), ("dev", "0001.jpg\n"), ("test", "\n")):
+        (tmp_path / split_file_name(split)).write_text(line)
+    ids = find_splits(source, tmp_path / "work").ids
+    assert ids == {"train": ["0000"], "dev": ["0001"], "test": []}
+    assert "there is no test split" in capsys.readouterr().err
+    with pytest.raises(CaptioningError, match="images of the test split, found none"):
+        usable_ids("test", ids["test"], {}, {})
+    (tmp_path / split_file_name("dev")).write_text("")
+    with pytest.raises(CaptioningError, match=r"devImages\.txt: expected one image name a line"):
+        find_splits(source, tmp_path / "work")
+
+
+def test_a_seed_that_moves_nothing_is_told(tmp_path, capsys):
+    source, work = kaggle(tmp_path / "kaggle", 16), tmp_path / "work"
+    find_splits(source, work, 3)
+    find_splits(source, work, 3)  # found, and what this seed draws
+    find_splits(source, work)
+    assert "has no effect" not in capsys.readouterr().err
+    find_splits(source, work, 4)
+    assert "--split-seed 4 has no effect" in capsys.readouterr().err
 
 
 def test_a_line_that_names_no_image_is_told(tmp_path):

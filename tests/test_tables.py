@@ -124,7 +124,7 @@ def test_lines_without_a_caption_are_named(read):
     assert captions == {"a": ["A dog"]}
     assert [complaint.split(": ")[0] for complaint in complaints] == ["line 2", "line 3"]
     rows = "image|number|caption\n" + "a.jpg|0|A dog\n" * 5
-    assert read(f"{rows}b.jpg|4   A cat\n")[1] == [
+    assert read(f"{rows}b.jpg|A cat 4\n")[1] == [
         "line 7: expected an image name and a caption; ignored"
     ]
 

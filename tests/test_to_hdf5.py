@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from captioning.data import hdf5, images, packing
+from captioning.data import dataset, hdf5, images, packing, seen
 from captioning.runtime import files
 from captioning.runtime.errors import CaptioningError
 
@@ -485,3 +485,28 @@ def test_images_that_load_rgb_refuses_are_skipped(folder, tmp_path, monkeypatch)
     with pytest.raises(CaptioningError, match="found none among 32 files"):
         pack(folder, tmp_path / "a.hdf5")
     assert not list(tmp_path.iterdir())
+
+
+def test_train_images_of_several_datasets(folder, tmp_path, here):
+    """Each under the end of its path, by which its dataset is told."""
+    places = [tmp_path / "here" / "a", tmp_path / "b"]
+    for place in places:
+        (place / "Images").mkdir(parents=True)
+        for number in range(4):
+            (place / "Images" / f"{number}.png").write_bytes(
+                (folder / f"{number + 1:02d}.png").read_bytes()
+            )
+        rows = [f"{number}.png,A picture" for number in range(4)]
+        (place / "captions.txt").write_text("\n".join(["image,caption", *rows]))
+        for split, names in (("train", "0\n1\n"), ("dev", "2\n"), ("test", "3\n")):
+            (place / f"Flickr_8k.{split}Images.txt").write_text(names)
+    output = tmp_path / "both.hdf5"
+    given = [argument for place in places for argument in ("--dataset", place)]
+    here(SCRIPT, *given, "--output", output, *("--size", SIZE, "--val", 0, "--test", 0),
+         *("--workdir", tmp_path))  # fmt: skip
+    pictures = hdf5.Images(output, "train_img")
+    names = [f"{place}/Images/{number}.png" for place in ("here/a", "b") for number in range(2)]
+    assert sorted(pictures.names()) == sorted(names)
+    image_ids = dataset.of(places).image_ids
+    assert sorted(map(image_ids, pictures.names())) == ["0", "1", "b:0", "b:1"]
+    assert "b:0" in seen.among(["b:0", "2"], pictures.hashes(image_ids=image_ids))

@@ -1,8 +1,10 @@
 """What is on disk, as arrays, words and image ids; no networks, no Keras.
 
-- `dataset`: `Dataset(folder)`, a folder of pictures and captions, asked by way of its layout.
+- `dataset`: `Dataset(folder)`, a folder of pictures and captions, asked by way of its layout;
+  `of(folders)`, several as one.
 - `layouts/`: a file for each way in which such a folder may be laid out. A new one goes there.
 - `splits`: train, dev and test: found, or drawn; `find_splits` is what every program calls.
+- `overlap`: pictures of train that are in dev or test as well.
 - `ids`: the id that ties a picture, its captions and its features together.
 - `text`: cleaning captions; `tokenizer`: words ↔ ids, as Keras had it in 2021.
 - `captions`: which images are usable, captions as word ids, features as a matrix.

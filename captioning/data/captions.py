@@ -29,8 +29,13 @@ def usable_ids(
         option: what makes the features that are lacking, behind `--only`.
 
     Raises:
-        CaptioningError: when none is left.
+        CaptioningError: when none is left, or there was none.
     """
+    if not ids:
+        raise CaptioningError(
+            f"expected images of the {split} split, found none: the dataset has no such split; "
+            "take another one (docs/datasets.md tells where splits come from)"
+        )
     usable = [key for key in ids if key in descriptions and key in features]
     for what, half, lacking in (
         ("captions", "descriptions", [key for key in ids if key not in descriptions]),

@@ -216,13 +216,19 @@ class Images:
             pixels[place] = self._pictures[int(row)]
         return pixels.reshape(*rows.shape, *self.shape[1:])
 
-    def hashes(self, rows: Sequence[int] | None = None) -> np.ndarray:
-        """Hashes of the pictures' ids, see `data.seen`; none where the file has no names."""
+    def hashes(
+        self, rows: Sequence[int] | None = None, image_ids: ImageIds | None = None
+    ) -> np.ndarray:
+        """Hashes of the pictures' ids, see `data.seen`; none where the file has no names.
+
+        Args:
+            image_ids: of the dataset; None for those that the names alone give.
+        """
         try:
             names = self.names()
         except CaptioningError:
             return seen.NONE
-        image_ids = ImageIds(names)
+        image_ids = image_ids or ImageIds(names)
         chosen = names if rows is None else [names[row] for row in rows]
         return seen.hashes(map(image_ids, chosen))
 

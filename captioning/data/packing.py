@@ -8,13 +8,14 @@ import os
 import random
 import shutil
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import h5py
 import numpy as np
 from PIL import Image
 
-from captioning.data import hdf5, images
+from captioning.data import dataset, hdf5, images
 from captioning.data.ids import stem
 from captioning.runtime import console, files
 from captioning.runtime.errors import CaptioningError
@@ -105,6 +106,30 @@ def read_list(path: str | os.PathLike, folder: str | os.PathLike) -> list[str]:
                 f"{len(names)} lines; check --images and --list"
             )
     return list(names)
+
+
+def of_train(
+    source: dataset.Dataset | dataset.Datasets, ids: Iterable[str]
+) -> tuple[Path, list[str]]:
+    """The files of a dataset's train images.
+
+    Returns:
+        folder: the one that holds them all, at some depth.
+        names: relative to it.
+
+    Raises:
+        CaptioningError: if there is none.
+    """
+    groups = source.image_ids.group(source.list_pictures())
+    found = (groups[key][0] for key in ids if key in groups)
+    paths = [path.parent.resolve() / path.name for path in found]
+    if not paths:
+        raise CaptioningError(
+            f"expected pictures of the train split in {source.image_folder}, found none; check the "
+            "split lists"
+        )
+    folder = Path(os.path.commonpath([path.parent for path in paths]))
+    return folder, [os.path.relpath(path, folder) for path in paths]
 
 
 def assign(names: list[str], settings: Settings) -> dict[str, list[str]]:

@@ -1,18 +1,20 @@
 """Train, dev and test: the lists of a dataset, or a seeded draw where it has none."""
 
+import contextlib
 import dataclasses
 import os
 import random
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from pathlib import Path
 
 from captioning.data import text
-from captioning.data.dataset import Dataset
+from captioning.data.dataset import Dataset, Datasets
 from captioning.data.ids import among
 from captioning.runtime import console, files
-from captioning.runtime.errors import CaptioningError, printable
+from captioning.runtime.errors import CaptioningError, few, printable, refusing
 
 SPLITS = ("train", "dev", "test")
+OVERLAPS = "overlaps.json"  # in the work folder: see `data.overlap`
 
 
 def split_file_name(split: str) -> str:
@@ -28,16 +30,19 @@ class Splits:
         ids: split → image ids without repetition, in file order.
         folder: the folder of the three lists, or the file that tells the splits.
         made: True if the lists were drawn just now rather than found.
+        others: splits of further datasets, whose train images are among those of `ids`.
     """
 
     ids: dict[str, list[str]]
     folder: Path
     made: bool
+    others: Sequence["Splits"] = ()
 
     @property
     def written(self) -> list[Path]:
         """The lists, if they were drawn just now."""
-        return [self.folder / split_file_name(split) for split in SPLITS] if self.made else []
+        own = [self.folder / split_file_name(split) for split in SPLITS] if self.made else []
+        return own + [path for other in self.others for path in other.written]
 
     @property
     def overlaps(self) -> list[str]:
@@ -54,9 +59,16 @@ class Splits:
 
 
 def find_splits(
-    dataset: Dataset, workdir: str | os.PathLike, split_seed: int = 0, known: Collection[str] = ()
+    dataset: Dataset | Datasets,
+    workdir: str | os.PathLike,
+    split_seed: int = 0,
+    known: Collection[str] = (),
 ) -> Splits:
     """The splits of the dataset, else the work folder's lists, else a seeded new draw.
+
+    Of several datasets train has the images of all, but for those that `OVERLAPS` leaves out; dev
+    and test are the first one's. A draw for another than the first goes into a folder of its name
+    within the work folder.
 
     Says where they come from and whether they overlap. A new draw is 6000/1000/1000 of the images
     with captions, scaled to their number, and is written into the work folder under the published
@@ -69,13 +81,62 @@ def find_splits(
         CaptioningError: when some lists of a folder exist and others do not, or too few images
             have captions.
     """
-    splits = _find(dataset, Path(workdir), split_seed, known)
+    splits = _joined(dataset, Path(workdir), split_seed, known)
     sizes = "/".join(str(len(splits.ids[split])) for split in SPLITS)
     origin = f"drawn with --split-seed {split_seed} into" if splits.made else "from"
     console.note(f"splits: {sizes} images (train/dev/test), {origin} {splits.folder}")
+    for other in splits.others:
+        train = len(other.ids["train"])
+        origin = f"drawn with --split-seed {split_seed} into" if other.made else "from"
+        console.note(f"of these, train images of another dataset: {train}, {origin} {other.folder}")
+    if not splits.ids["test"]:
+        console.note("there is no test split: scores are of dev, which also chooses the epoch kept")
+    if split_seed and not (splits.made or _was_drawn(splits, dataset, Path(workdir), split_seed)):
+        console.note(f"--split-seed {split_seed} has no effect: these splits are not drawn by it")
     for sentence in splits.overlaps:
         console.note(f"warning: {sentence}")
     return splits
+
+
+def of_parts(dataset: Dataset | Datasets, workdir: Path, seed: int) -> list[Splits]:
+    """The splits of each of several datasets, in ids of its own; draws them where it must."""
+    places = (workdir, *(workdir / name for name in dataset.names[1:]))
+    pairs = zip(dataset.parts, places, strict=True)
+    return [_find(part, place, seed, part.ids) for part, place in pairs]
+
+
+def _joined(
+    dataset: Dataset | Datasets, workdir: Path, seed: int, known: Collection[str]
+) -> Splits:
+    if len(dataset.parts) == 1:
+        return _find(dataset, workdir, seed, known)
+    first, *others = of_parts(dataset, workdir, seed)
+    train = list(first.ids["train"])
+    for number, other in enumerate(others, start=1):
+        train += [dataset.key(number, own) for own in other.ids["train"]]
+    left_out = _left_out(dataset, workdir, train)
+    ids = first.ids | {"train": [key for key in train if key not in left_out]}
+    return dataclasses.replace(first, ids=ids, others=others)
+
+
+def _left_out(dataset: Datasets, workdir: Path, train: Sequence[str]) -> Set[str]:
+    """The train images that are in dev or test under another name, see `data.overlap`."""
+    path = workdir / OVERLAPS
+    stored = files.read_json(path) if path.exists() else {}
+    with refusing(path, "train images that are also in dev or test"):
+        if stored.get("datasets") != dataset.names:
+            console.note(
+                f"warning: whether train images of {dataset.folder} are in dev or test too is not "
+                f"known; 1_data_preprocessor.py with the same --dataset finds out (→ {path})"
+            )
+            return set()
+        left_out = stored["left_out"].keys() & set(train)
+    if left_out:
+        console.note(
+            f"{len(left_out)} train images are left out: they are in dev or test too "
+            f"({few(sorted(left_out))}; all are in {path})"
+        )
+    return left_out
 
 
 def _find(dataset: Dataset, workdir: Path, seed: int, known: Collection[str]) -> Splits:
@@ -86,7 +147,10 @@ def _find(dataset: Dataset, workdir: Path, seed: int, known: Collection[str]) ->
         paths = {split: folder / split_file_name(split) for split in SPLITS}
         found = {split: path for split, path in paths.items() if path.exists()}
         if len(found) == len(SPLITS):
-            ids = {split: read_split(path, known) for split, path in found.items()}
+            ids = {
+                split: read_split(path, known, or_none=split == "test")
+                for split, path in found.items()
+            }
             return Splits(ids, folder, False)
         if found and not _is_begun_draw(found, dataset, seed):
             missing = ", ".join(paths[split].name for split in SPLITS if split not in found)
@@ -100,12 +164,20 @@ def _find(dataset: Dataset, workdir: Path, seed: int, known: Collection[str]) ->
     return Splits(ids, workdir, True)
 
 
+def _was_drawn(splits: Splits, dataset: Dataset | Datasets, workdir: Path, seed: int) -> bool:
+    """Whether lists in the work folder are those that this seed draws."""
+    with contextlib.suppress(CaptioningError):  # no captions: nothing to draw from
+        drawn = _draw(dataset.parts[0], seed)
+        return splits.folder == workdir and all(splits.ids[s] == drawn[s] for s in SPLITS[1:])
+    return False
+
+
 def _checked(ids: Mapping[str, list[str]], path: Path) -> dict[str, list[str]]:
-    """The splits that a file holds; each id once, as in `read_split`."""
+    """The splits that a file holds; each id once, as in `read_split`. Test may be empty."""
     ids = {split: list(dict.fromkeys(ids.get(split, ()))) for split in SPLITS}
-    if empty := [split for split in SPLITS if not ids[split]]:
+    if empty := [split for split in SPLITS[:2] if not ids[split]]:
         raise CaptioningError(
-            f"{path}: expected images of train, dev and test, found none of {', '.join(empty)}"
+            f"{path}: expected images of train and dev, found none of {', '.join(empty)}"
         )
     return ids
 
@@ -138,11 +210,14 @@ def draw(ids: Iterable[str], seed: int) -> dict[str, list[str]]:
     }
 
 
-def read_split(path: str | os.PathLike, known: Collection[str] = ()) -> list[str]:
+def read_split(
+    path: str | os.PathLike, known: Collection[str] = (), or_none: bool = False
+) -> list[str]:
     """Image ids of a split list: one file name a line, with or without extension.
 
     Args:
         known: ids of the dataset; a line that is one of them as a whole name means that one.
+        or_none: whether the list may be empty.
 
     Raises:
         CaptioningError: for a missing, empty or non-UTF-8 file, or a line that is no image's name.
@@ -156,6 +231,6 @@ def read_split(path: str | os.PathLike, known: Collection[str] = ()) -> list[str
                     f"{path}, line {number}: expected an image's name, found {printable(line)!r}; "
                     "correct or remove the line"
                 )
-    if not ids:
+    if not (ids or or_none):
         raise CaptioningError(f"{path}: expected one image name a line, found no line")
     return list(ids)

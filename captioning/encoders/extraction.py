@@ -150,8 +150,8 @@ def _fingerprint(path: Path) -> str:
     try:
         stat = path.stat()
     except OSError:
-        return f"{path.name}:missing"
-    return f"{path.name}:{stat.st_size}:{stat.st_mtime_ns}"
+        return f"{path}:missing"
+    return f"{path}:{stat.st_size}:{stat.st_mtime_ns}"
 
 
 class _Pieces:

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from captioning.data import dataset
-from captioning.data.splits import SPLITS, find_splits, split_file_name
+from captioning.data.splits import OVERLAPS, SPLITS, find_splits, split_file_name
 from captioning.data.text import END, START, ngrams
 from captioning.pipeline import arguments, artifacts
 from captioning.runtime import console, files
@@ -95,14 +95,14 @@ def main() -> None:
         record |= {artifacts.SEEN: sorted(seen)} if seen is not None else {}
         written = artifacts.save_features(folder, shuffle(features, args.seed), record)
         lists = map(split_file_name, SPLITS)  # where they were drawn
-        for name in (artifacts.DESCRIPTIONS, *lists):
+        for name in (artifacts.DESCRIPTIONS, OVERLAPS, *lists):
             if (args.workdir / name).exists():
                 written.append(files.copy(args.workdir / name, folder / name))
     else:
         from captioning.scores.report import report
 
         splits = find_splits(
-            dataset.Dataset(args.dataset), args.workdir, args.split_seed, descriptions
+            dataset.of(args.dataset), args.workdir, args.split_seed, descriptions
         ).ids
         caption = best_constant(descriptions, [k for k in splits["train"] if k in descriptions])
         said = {k: [*caption.split(), END] for k in splits[args.split] if k in descriptions}

@@ -85,7 +85,7 @@ def main() -> None:
                 f"expected a file of features or one of {', '.join(MADE_HERE)}, found no file "
                 f"{name}; make it with python 1_data_preprocessor.py"
             )
-    source = dataset.Dataset(args.dataset)
+    source = dataset.of(args.dataset)
     descriptions, _ = text.clean_all(source.captions)
     splits = find_splits(source, args.workdir, args.split_seed, descriptions)
     ids = {split: splits.ids[split] for split in ("train", "dev")}  # test has no business here

@@ -21,10 +21,11 @@ def add_workplace(
     parser.add_argument(
         "--dataset",
         type=Path,
-        default=Path(),
+        action="append",
         metavar="DIR",
-        help="folder that holds Flicker8k_Dataset/ and Flickr8k_text/, or Images/ and "
-        "captions.txt (default: the current folder)",
+        help="folder that holds Flicker8k_Dataset/ and Flickr8k_text/, Images/ and captions.txt, "
+        "or another layout of docs/datasets.md; given twice or more, train has the images of all, "
+        "dev and test those of the first (default: the current folder)",
     )
     _add_workdir(parser, workdir)
     add_split_seed(parser)

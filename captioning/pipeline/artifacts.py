@@ -175,8 +175,15 @@ def _is_sound(record: object) -> bool:
 
 
 def save_descriptions(workdir: Path, descriptions: Mapping[str, Sequence[str]]) -> Path:
-    """Write cleaned captions as `descriptions.txt`."""
-    return files.write_text(workdir / DESCRIPTIONS, text.format_descriptions(descriptions))
+    """Write cleaned captions as `descriptions.txt`, image by image: there may be many."""
+    groups = ({key: texts} for key, texts in descriptions.items() if texts)
+    with (
+        files.atomic(workdir / DESCRIPTIONS) as temporary,
+        open(temporary, "w", encoding="utf-8", newline="") as file,
+    ):
+        for number, group in enumerate(groups):
+            file.write("\n" * bool(number) + text.format_descriptions(group))
+    return workdir / DESCRIPTIONS
 
 
 def load_descriptions(workdir: Path) -> dict[str, list[str]]:

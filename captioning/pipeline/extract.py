@@ -20,6 +20,7 @@ def extract(
     strict: bool = False,
     image_ids: ids.ImageIds | None = None,
     grid: bool = False,
+    datasets: Sequence[str] = (),
 ) -> tuple[list[Path], int]:
     """Features of every readable image → `features.pkl`, `features.json`.
 
@@ -27,6 +28,7 @@ def extract(
         paths: files of images, and what else lies among them.
         image_ids: of the dataset; None for those of `paths` alone.
         grid: write `features-grid.hdf5` too.
+        datasets: their names, for the record.
 
     Returns:
         the paths written, and the number of files skipped.
@@ -42,7 +44,8 @@ def extract(
             console.note(f"skipped {name}: {reason}")
         if skipped:
             console.note(f"{len(skipped)} of {len(paths)} files were skipped")
-        record = {
+        record = {"datasets": list(datasets)} if datasets else {}
+        record |= {
             "encoder": encoder.record,
             "dimension": encoder.dimension,
             "images": len(features),

@@ -1,7 +1,7 @@
 """What scripts 2, 3 and 4 read: descriptions, splits, the tokenizer that follows from them."""
 
 import dataclasses
-from collections.abc import Container, Set
+from collections.abc import Container, Sequence, Set
 from pathlib import Path
 
 from captioning.data import dataset
@@ -29,14 +29,14 @@ class Inputs:
     tokenizer: Tokenizer
 
     @classmethod
-    def read(cls, folder: Path, workdir: Path, split_seed: int) -> "Inputs":
+    def read(cls, folder: Path | Sequence[Path], workdir: Path, split_seed: int) -> "Inputs":
         """Read `descriptions.txt` of the work folder and the splits of the dataset in `folder`.
 
         Raises:
             CaptioningError: when a file is missing or damaged, or they do not belong together.
         """
         descriptions = artifacts.load_descriptions(workdir)
-        splits = find_splits(dataset.Dataset(folder), workdir, split_seed, descriptions).ids
+        splits = find_splits(dataset.of(folder), workdir, split_seed, descriptions).ids
         return cls(descriptions, splits, fit_tokenizer(descriptions, splits["train"]))
 
     def usable(self, split: str, features: Container[str]) -> list[str]:

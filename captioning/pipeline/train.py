@@ -1,7 +1,9 @@
 """Stage 2: features.pkl and descriptions.txt → a captioner."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
+from captioning.data import dataset
 from captioning.pipeline import artifacts, checkpoints
 from captioning.pipeline.inputs import Inputs
 from captioning.runtime import console, files, settings, versions
@@ -18,7 +20,7 @@ def list_settings(recipe: str, decoder: str) -> None:
 
 
 def train(
-    folder: Path,
+    folder: Path | Sequence[Path],
     workdir: Path,
     *,
     split_seed: int = 0,
@@ -34,7 +36,7 @@ def train(
     A decoder that looks takes `features-grid.hdf5` instead, where there is one.
 
     Args:
-        folder: of the dataset, which may hold the split lists.
+        folder: of the dataset, which may hold the split lists, or the folders of several.
         allow_seen: warn, instead of raising, where the encoder was trained on images of dev or
             test.
         epochs: how many; None: as the run that is resumed began, or `usual_epochs`.
@@ -73,6 +75,7 @@ def train(
         found = f"{artifacts.GRID}, {data.tokens} places an image" if grid else artifacts.FEATURES
         console.note(f"the decoder looks at {found}{'' if grid else ', as grids of one place'}")
     record = {
+        "datasets": dataset.of(folder).names,
         "encoder": encoder,
         "max_length": data.max_length,
         "vocabulary_hash": inputs.tokenizer.vocabulary_hash,

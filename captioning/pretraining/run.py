@@ -6,7 +6,7 @@ run.train(prepared, settings, Path("work"))  # writes work/encoder.weights.h5
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import keras
@@ -39,7 +39,7 @@ def pretrain(
     init: str | None = None,
     network: str | None = None,
     encoder_size: int,
-    dataset_folder: Path | None = None,
+    dataset_folder: Path | Sequence[Path] | None = None,
     workdir: Path = Path(),
     split_seed: int = 0,
     resume: bool = False,
@@ -52,7 +52,7 @@ def pretrain(
         settings: of `prepare` and `train`, but for method_settings.
         own: those of the method.
         init, network, encoder_size: see `start`.
-        dataset_folder: of the captions to learn from, or to probe with.
+        dataset_folder: of the captions to learn from, or to probe with; or several.
         workdir, split_seed: see `splits.find_splits`.
 
     Returns:
@@ -79,16 +79,16 @@ def pretrain(
     record |= {"init": Path(init).name if init else None, "init_sha256": backbone.digest}
     record |= {"images": len(pictures), "held_out": len(held_out), "versions": versions.installed()}
     record |= {"hdf5_sha256": files.sha256(hdf5_file), "captions_sha256": None}
-    pairs, drawn = None, []
+    pairs, drawn, image_ids = None, [], None
     with files.locked(folder):
         if dataset_folder:
-            source = dataset.Dataset(dataset_folder)
+            source = dataset.of(dataset_folder)
             splits = find_splits(source, workdir, split_seed, source.captions)
-            drawn = splits.written
+            drawn, image_ids = splits.written, source.image_ids
             pairs = Pairs.find(source, splits.ids, pictures)
             record["captions_sha256"] = source.captions_sha256
         rows = pairs.rows if METHODS[record["method"]].reads_captions else None
-        trained_on = seen.union(backbone.seen, pictures.hashes(rows))
+        trained_on = seen.union(backbone.seen, pictures.hashes(rows, image_ids))
         backbone = dataclasses.replace(backbone, seen=trained_on)
         run = prepare(backbone, pictures, held_out, pairs, record)
         console.note(

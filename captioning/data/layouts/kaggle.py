@@ -6,4 +6,4 @@ from captioning.data.layouts.tables import TableLayout
 class Kaggle(TableLayout):
     """Captions as `image,caption`, or any other table of names and captions."""
 
-    caption_name = "captions.txt"
+    caption_names = ("captions.txt",)

@@ -95,6 +95,11 @@ def first_existing(paths: Iterable[Path]) -> Path | None:
     return next((path for path in paths if path.exists()), None)
 
 
+def _is_text(key: str) -> bool:
+    """Whether it can be written as UTF-8, which a name of other bytes cannot."""
+    return key.isascii() or key.encode("utf-8", "ignore").decode() == key
+
+
 def gather(
     source: object, rows: Iterable[tuple[str, str, str]], pictures: Iterable[str | Path] = ()
 ) -> Captions:
@@ -117,7 +122,7 @@ def gather(
     for place, label, caption in rows:
         name = NUMBER.sub("", label)
         key = image_ids(name)
-        if not key or not caption:
+        if not key or not caption or not _is_text(key):
             complain("expected an image name and a caption; ignored")
             continue
         captions.setdefault(key, []).append(caption)

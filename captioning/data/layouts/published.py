@@ -6,4 +6,4 @@ from captioning.data.layouts.tables import TableLayout
 class Published(TableLayout):
     """Captions as `name.jpg#0<TAB>caption`; the split lists stand beside them."""
 
-    caption_name = "Flickr8k.token.txt"
+    caption_names = ("Flickr8k.token.txt",)

@@ -35,6 +35,7 @@ _CAPTION_WORDS = {
     *("sentences", "title", "label", "captiontext"),
 }
 _NO_CAPTION = re.compile(r"\s*(\d*|train|val|dev|test|restval)\s*$", re.IGNORECASE)
+_NUMBERED = re.compile(r"\s*(\d{1,3})\s+(\S.*)", re.DOTALL)
 _SAMPLE = 200  # lines that decide what a file is
 _LONGEST_QUOTE = 50  # lines within quotes; more of them were never closed
 
@@ -43,15 +44,16 @@ class TableLayout(Layout):
     """A layout whose captions are one file, which may be any table of names and captions.
 
     Attributes:
-        caption_name: of that file, in the dataset's folder or in Flickr8k_text/.
+        caption_names: that it may have, in the dataset's folder or in Flickr8k_text/.
     """
 
-    caption_name: str
+    caption_names: tuple[str, ...]
 
     @property
     def caption_file(self) -> Path | None:
         """The table; None if there is none."""
-        return first_existing(self.folder / sub / self.caption_name for sub in TEXT_FOLDERS)
+        paths = (self.folder / sub / name for name in self.caption_names for sub in TEXT_FOLDERS)
+        return first_existing(paths)
 
     def captions(self, pictures: Iterable[Path]) -> Captions:
         """What the table holds, see `parse_captions`."""
@@ -71,24 +73,35 @@ def parse_captions(path: str | os.PathLike, pictures: Iterable[str | os.PathLike
     Raises:
         CaptioningError: when the file is of no known kind, or holds no caption at all.
     """
-    rows = _rows(text.read_text(path).split("\n"), path)
+    mended = []
+    rows = _rows(text.read_text(path).split("\n"), path, mended)
     found = gather(path, ((f"line {n}", label, caption) for n, label, caption in rows), pictures)
     if not found.captions:
         raise CaptioningError(
             f"{path}: expected lines `name.jpg#0<TAB>caption` or `image,caption`, found none"
         )
+    found.complaints.extend(
+        f"{path}, line {number}: expected a separator before the caption, found none; read as if "
+        "it were there"
+        for number in mended
+    )
     return found
 
 
-def _rows(lines: Sequence[str], path: str | os.PathLike) -> Iterable[tuple[int, str, str]]:
-    """Line number, label and caption of each caption; a label is a name, perhaps with its #0."""
+def _rows(
+    lines: Sequence[str], path: str | os.PathLike, mended: list[int]
+) -> Iterable[tuple[int, str, str]]:
+    """Line number, label and caption of each caption; a label is a name, perhaps with its #0.
+
+    The numbers of lines whose caption had to be told from the number before it go to `mended`.
+    """
     sample = [line for line in lines if line.strip()][:_SAMPLE]
     if _most(_PUBLISHED.match(line.strip()) for line in sample):
         return _matched(_PUBLISHED, lines)
     for delimiter in _DELIMITERS:
         table = _Table.recognise(sample, delimiter, path)
         if table:
-            return table.rows(lines)
+            return table.rows(lines, mended)
     if _most(_PLAIN.match(line.strip()) for line in sample):
         return _matched(_PLAIN, lines)
     first = next((n for n, line in enumerate(lines, start=1) if line.strip()), 1)
@@ -184,7 +197,7 @@ class _Table:
             )
         return cls(delimiter, before, behind, name, header)
 
-    def rows(self, lines: Sequence[str]) -> Iterator[tuple[int, str, str]]:
+    def rows(self, lines: Sequence[str], mended: list[int]) -> Iterator[tuple[int, str, str]]:
         """Line number, label and caption of each row."""
         records = _records(lines, self.delimiter)
         if self.header:
@@ -192,11 +205,20 @@ class _Table:
         for number, fields in records:
             if _is_header(fields):  # files joined one behind the other hold several
                 continue
+            if len(fields) == self.before + self.behind and (parts := self._unseparated(fields)):
+                fields[self.before - 1 : self.before] = parts
+                mended.append(number)
             if len(fields) <= self.before + self.behind:
                 yield number, "", ""
                 continue
             caption = self.delimiter.join(fields[self.before : len(fields) - self.behind])
             yield number, fields[self.name].strip(), " ".join(caption.split())
+
+    def _unseparated(self, fields: Sequence[str]) -> Sequence[str]:
+        """A caption's number and the caption, where no delimiter parts them (Flickr30k)."""
+        place = self.before - 1
+        match = _NUMBERED.match(fields[place]) if place >= 0 and place != self.name else None
+        return match.groups() if match else ()
 
 
 def _plain(field: str) -> str:
