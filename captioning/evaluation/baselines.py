@@ -95,7 +95,7 @@ def main() -> None:
         record |= {artifacts.SEEN: sorted(seen)} if seen is not None else {}
         written = artifacts.save_features(folder, shuffle(features, args.seed), record)
         lists = map(split_file_name, SPLITS)  # where they were drawn
-        for name in (artifacts.DESCRIPTIONS, *lists):
+        for name in (artifacts.DESCRIPTIONS, artifacts.DESCRIPTIONS_RECORD, *lists):
             if (args.workdir / name).exists():
                 written.append(files.copy(args.workdir / name, folder / name))
     else:

@@ -1,6 +1,8 @@
 """Every file that passes from one script to the next: names, formats, checks."""
 
+import hashlib
 import os
+import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -16,7 +18,8 @@ from captioning.runtime.errors import CaptioningError
 
 FEATURES, FEATURES_RECORD = "features.pkl", "features.json"
 SEEN = "seen_by_encoder"  # in the record: ids of images that the encoder has been trained on
-DESCRIPTIONS, TOKENIZER = "descriptions.txt", "tokenizer.pkl"
+DESCRIPTIONS, DESCRIPTIONS_RECORD = "descriptions.txt", "descriptions.json"
+TOKENIZER = "tokenizer.pkl"
 
 
 def save_features(workdir: Path, features: Mapping[str, np.ndarray], record: dict) -> list[Path]:
@@ -131,9 +134,58 @@ def _record_of(features: Path) -> dict:
     return record
 
 
-def save_descriptions(workdir: Path, descriptions: Mapping[str, Sequence[str]]) -> Path:
-    """Write cleaned captions as `descriptions.txt`."""
-    return files.write_text(workdir / DESCRIPTIONS, text.format_descriptions(descriptions))
+def save_descriptions(
+    workdir: Path, descriptions: Mapping[str, Sequence[str]], kind: str = text.REFERENCE
+) -> list[Path]:
+    """Write cleaned captions as `descriptions.txt`, and which text they are as `descriptions.json`.
+
+    Those of the reference's text, as ever, have no such record.
+
+    Args:
+        kind: a name of `text.TEXTS`.
+
+    Returns:
+        the paths written.
+    """
+    path, record = workdir / DESCRIPTIONS, workdir / DESCRIPTIONS_RECORD
+    lines = text.format_descriptions(descriptions)
+    if kind == text.REFERENCE:
+        files.write_text(path, lines)
+        record.unlink(missing_ok=True)
+        return [path]
+    digest = hashlib.sha256(lines.encode()).hexdigest()
+    # before the captions: should this be interrupted, it is ignored as that of other captions
+    files.write_json(
+        record,
+        {"text": kind, "descriptions_sha256": digest, "python": platform.python_version()},
+    )
+    return [files.write_text(path, lines), record]
+
+
+def text_of(workdir: Path) -> str:
+    """Which of `text.TEXTS` the captions in `descriptions.txt` are.
+
+    A record of other captions than these (edited since, or copied here) is ignored.
+
+    Raises:
+        CaptioningError: when the record is damaged.
+    """
+    path = workdir / DESCRIPTIONS_RECORD
+    if not path.exists():
+        return text.REFERENCE
+    record = files.read_json(path)
+    if not isinstance(record, dict) or record.get("text") not in list(text.TEXTS):
+        raise CaptioningError(
+            f"expected in {path} the text {' or '.join(text.TEXTS)}, found a damaged record; make "
+            "it again with 1_data_preprocessor.py --only descriptions"
+        )
+    if record.get("descriptions_sha256") != files.sha256(workdir / DESCRIPTIONS):
+        console.note(
+            f"{path} tells of other captions than {DESCRIPTIONS} holds: ignored, and these taken "
+            f"for the text {text.REFERENCE}"
+        )
+        return text.REFERENCE
+    return record["text"]
 
 
 def load_descriptions(workdir: Path) -> dict[str, list[str]]:

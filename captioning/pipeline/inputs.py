@@ -21,11 +21,13 @@ class Inputs:
         descriptions: image id → cleaned captions.
         splits: split → image ids, in the order of its list.
         tokenizer: of the train captions.
+        source: the dataset, for what its captions were before they were cleaned.
     """
 
     descriptions: dict[str, list[str]]
     splits: dict[str, list[str]]
     tokenizer: Tokenizer
+    source: dataset.Dataset
 
     @classmethod
     def read(cls, folder: Path, workdir: Path, split_seed: int) -> "Inputs":
@@ -35,8 +37,10 @@ class Inputs:
             CaptioningError: when a file is missing or damaged, or they do not belong together.
         """
         descriptions = artifacts.load_descriptions(workdir)
-        splits = find_splits(dataset.Dataset(folder), workdir, split_seed, descriptions).ids
-        return cls(descriptions, splits, fit_tokenizer(descriptions, splits["train"]))
+        source = dataset.Dataset(folder)
+        splits = find_splits(source, workdir, split_seed, descriptions).ids
+        tokenizer = fit_tokenizer(descriptions, splits["train"], artifacts.text_of(workdir))
+        return cls(descriptions, splits, tokenizer, source)
 
     def usable(self, split: str, features: Collection[str]) -> list[str]:
         """The images of a split that have captions and features: see `usable_ids`."""

@@ -68,6 +68,7 @@ def train(
         "encoder": encoder,
         "max_length": data.max_length,
         "vocabulary_hash": inputs.tokenizer.vocabulary_hash,
+        "text": inputs.tokenizer.text,
         "settings": run.settings | {"data": data.digest, "versions": versions.installed()},
     }
     with files.locked(workdir):
