@@ -4,7 +4,7 @@ import collections
 import os
 import string
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from captioning.data import ptb
@@ -102,17 +102,21 @@ def clean_full(caption: str, dropped: Dropped | None = None, by_character: bool 
         dropped, by_character: as in `clean`.
     """
     words = []
-    for token in ptb.words(caption):
-        for part in _characters(token) if by_character else (token.strip(ptb.JOINERS),):
-            if part in ptb.BRACKETS.values() or not any(map(str.isalnum, part)):
-                rule = "of signs alone"
-            else:
-                rule = "of the markers of start and end" if part in (START, END) else None
-            if not rule:
-                words.append(part)
-            elif dropped is not None:
-                dropped.words[rule][part] += 1
+    for word in _coco_words(caption, by_character):
+        if word in ptb.BRACKETS.values() or not any(map(str.isalnum, word)):
+            rule = "of signs alone"
+        else:
+            rule = "of the markers of start and end" if word in (START, END) else None
+        if not rule:
+            words.append(word)
+        elif dropped is not None:
+            dropped.words[rule][word] += 1
     return " ".join(words)
+
+
+def _coco_words(caption: str, by_character: bool) -> Iterator[str]:
+    for token in ptb.words(caption):
+        yield from _characters(token) if by_character else (token.strip(ptb.JOINERS) or token,)
 
 
 REFERENCE, FULL = "reference", "full"
@@ -196,6 +200,18 @@ def clean_all(
             "put spaces between the words, as a segmenter does, for better captions"
         )
     return descriptions, notices
+
+
+def coco_all(captions: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+    """Raw captions as the coco protocol has them: words of `ptb`, joined by spaces.
+
+    Captions without spaces between words are cut into characters, as `clean_all` does.
+    """
+    by_character = is_unsegmented(caption for group in captions.values() for caption in group)
+    return {
+        key: [" ".join(_coco_words(caption, by_character)) for caption in group]
+        for key, group in captions.items()
+    }
 
 
 def wrap(caption: str) -> str:

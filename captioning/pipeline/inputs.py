@@ -4,13 +4,13 @@ import dataclasses
 from collections.abc import Collection, Set
 from pathlib import Path
 
-from captioning.data import dataset
+from captioning.data import dataset, text
 from captioning.data.captions import fit_tokenizer, usable_ids
 from captioning.data.splits import find_splits
 from captioning.data.tokenizer import Tokenizer
 from captioning.pipeline import artifacts
 from captioning.runtime import console
-from captioning.runtime.errors import CaptioningError
+from captioning.runtime.errors import CaptioningError, few
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,6 +45,24 @@ class Inputs:
     def usable(self, split: str, features: Collection[str]) -> list[str]:
         """The images of a split that have captions and features: see `usable_ids`."""
         return usable_ids(split, self.splits[split], self.descriptions, features)
+
+    def coco_references(self, ids: Collection[str]) -> dict[str, list[str]] | None:
+        """Of images, the raw captions of the dataset as the coco protocol has them.
+
+        Where the dataset has none, or none of some image, a note, and None.
+        """
+        try:
+            raw = self.source.captions
+            lacking = [key for key in ids if not any(map(str.strip, raw.get(key, ())))]
+            if lacking:
+                raise CaptioningError(
+                    f"expected captions of all {len(ids)} images in {self.source.caption_file}, "
+                    f"found none of {len(lacking)} ({few(lacking)})"
+                )
+        except CaptioningError as error:
+            console.note(f"{error}; coco protocol left out")
+            return None
+        return text.coco_all({key: raw[key] for key in ids})
 
     def check_unseen(self, split: str, seen: Set[str] | None, allowed: bool) -> int | None:
         """Refuse a split whose images the encoder was trained on; with `allowed`, warn.
