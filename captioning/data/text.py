@@ -104,7 +104,7 @@ def clean_full(caption: str, dropped: Dropped | None = None, by_character: bool 
     words = []
     for word in _coco_words(caption, by_character):
         if word in ptb.BRACKETS.values() or not any(map(str.isalnum, word)):
-            rule = "of signs alone"
+            rule = "signs and brackets"
         else:
             rule = "of the markers of start and end" if word in (START, END) else None
         if not rule:
