@@ -49,6 +49,7 @@ def test_cleaning_follows_the_references_order(caption, cleaned):
         ("एक कुत्ता दौड़ता है।", "एक कुत्ता दौड़ता है"),
         ("一 只 狗 跑 。", "一 只 狗 跑"),
         ("سگ می\u200cدود", "سگ می\u200cدود"),
+        ("dog\ud800 ru\0ns\ue000", "dog ru ns"),  # what no file of UTF-8 text can hold, or means
     ],
 )
 def test_the_full_text_keeps_one_letter_words_numbers_and_hyphens(caption, cleaned):

@@ -62,7 +62,7 @@ class _Signs(dict):
         elif category == "Cf":
             result = None
         else:
-            result = f" {letter} " if category[0] in "PS" else letter
+            result = f" {letter} " if category[0] in "PSC" else letter
         self[point] = result
         return result
 

@@ -67,7 +67,7 @@ def score(
 
     result = {"model": str(path), "split": split, "images": len(ids)}
     result |= {"training": trained.record.get("settings"), artifacts.SEEN: flattered}
-    result |= _reported({key: caption.words for key, caption in said.items()}, inputs, asked)
+    result |= reported({key: caption.words for key, caption in said.items()}, inputs, asked)
     result |= {"model_sha256": files.sha256(path), "encoder": encoder}
     result |= {"versions": versions.installed()}
     sentences = {key: caption.sentence for key, caption in said.items()}
@@ -77,10 +77,15 @@ def score(
     ]
 
 
-def _reported(
-    words: Mapping[str, Sequence[str]], inputs: Inputs, asked: Collection[str]
+def reported(
+    words: Mapping[str, Sequence[str]], inputs: Inputs, asked: Collection[str] = ()
 ) -> dict[str, Any]:
-    """Print and return the scores of captions under every protocol, and what they say."""
+    """Print and return the scores of captions under every protocol, and what they say.
+
+    Args:
+        words: image id → words, `endseq` included where reached.
+        asked: see `score`.
+    """
     from captioning.scores.report import report, report_language
 
     said, references = words, {key: inputs.descriptions[key] for key in words}
