@@ -77,6 +77,7 @@ def test_java_is_told_its_locale_and_encoding(java, tmp_path, monkeypatch):
         ("read line; echo 1.0", "ended before its last answer"),
         ("while read -r line; do echo Hello; echo Hello; done", "'Hello', which is no number"),
         ("sleep 60 & wait", "did not answer within 0 s"),
+        ("sleep 60 & exit 0", "did not answer within 0 s"),
         ("while :; do sleep 60; done", "did not answer within 0 s"),
     ],
 )

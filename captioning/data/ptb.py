@@ -22,7 +22,7 @@ _CONTRACTIONS = {
 }  # fmt: skip
 _TOKENS = re.compile(
     r"""
-      (?:https?://|www\.)\S+ | [\w.+-]+@[\w-]+(?:\.[\w-]+)+ | [@\#][a-z_]\w* | </?[a-z]+>
+      (?:https?://|www\.)\S+ | [\w.+-]{1,64}@[\w-]+(?:\.[\w-]+)+ | [@\#][a-z_]\w* | </?[a-z]+>
     | n't(?!W) | '(?:s|m|d|ll|re|ve)(?!W)                           # 's 'll
     | '(?:n'|(?:em|til|cause|tis|twas|\d\ds?)(?!W)) | ol'(?!W)      # rock 'n' roll, '90s
     | [cdjlos]'L{2,}                                                # o'clock

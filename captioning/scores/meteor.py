@@ -66,7 +66,7 @@ class _Program:
 
     def __init__(self, process: subprocess.Popen, complaints, limit: float):
         self._process, self._complaints, self._limit = process, complaints, limit
-        self.overdue = False
+        self.overdue = self._stopped = False
 
     def ask(self, *parts: str) -> str:
         with contextlib.suppress(BrokenPipeError):  # `answer` says so
@@ -96,7 +96,10 @@ class _Program:
         self.stop()
 
     def stop(self) -> None:
-        """End it, with whatever it may have started."""
+        """End it, with whatever it may have started; once, for its number may be another's then."""
+        if self._stopped:
+            return
+        self._stopped = True
         with contextlib.suppress(ProcessLookupError):
             if os.name == "posix":
                 os.killpg(self._process.pid, signal.SIGKILL)
