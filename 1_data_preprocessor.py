@@ -1,8 +1,8 @@
 """Stage 1: images → features.pkl, captions → descriptions.txt.
 
 Every readable image of the dataset's image folder gets the features of a self-supervised
-ResNet-50 (SimCLR by default); every caption is cleaned to lower-case words. Interrupted, it goes
-on from the features already computed.
+ResNet-50 (SimCLR by default); every caption is cleaned to lower-case words, with --text full also
+"a", numbers and hyphenated words. Interrupted, it goes on from the features already computed.
 
     python 1_data_preprocessor.py
     python 1_data_preprocessor.py --dataset ~/flickr8k --workdir work --encoder random
@@ -10,9 +10,9 @@ on from the features already computed.
     python 1_data_preprocessor.py --encoder ~/Downloads/moco_v2_800ep_pretrain.pth.tar
 
 Files: features.pkl (image id → float32 (1, D)), features.json (how they were made),
-descriptions.txt (a line `id word word …` for each caption); with --grid features-grid.hdf5; with
-several datasets overlaps.json (train images that are left out, because they are in dev or test as
-well).
+descriptions.txt (a line `id word word …` for each caption), with --text full descriptions.json;
+with --grid features-grid.hdf5; with several datasets overlaps.json (train images that are left out,
+because they are in dev or test as well).
 """
 
 from captioning.encoders import sources
@@ -58,6 +58,7 @@ def parse_arguments():
     )
     console.add_precision(parser)
     parser.add_argument("--only", choices=("features", "descriptions"), help="do half of the work")
+    arguments.add_text(parser)
     parser.add_argument("--batch-size", type=console.positive_int, default=32, metavar="N")
     parser.add_argument("--limit", type=console.positive_int, metavar="N", help="first N images")
     arguments.add_strict(parser)
@@ -76,7 +77,7 @@ def main() -> int:
     if len(source.parts) > 1:
         written += overlap.compare(source, args.workdir, args.split_seed)
     if args.only != "features":
-        written += describe(source, args.workdir, args.split_seed)
+        written += describe(source, args.workdir, args.split_seed, args.text)
     if args.only != "descriptions":
         pictures = source.list_pictures()[: args.limit]
         console.announce_device(args.precision)

@@ -1,8 +1,9 @@
 """Stage 3: caption a split from its features and score the captions: BLEU, CIDEr, ROUGE-L.
 
-Prints BLEU-1 to BLEU-4 under two protocols that must never be mixed: the reference's, which counts
-`startseq` and `endseq` as words, and the cleaned one; then CIDEr-D and ROUGE-L, which count
-neither. Readers who look for `evaluate.py`: this is it.
+Three protocols that must never be mixed, each under a line naming it: the reference's, which
+counts `startseq` and `endseq` as words; the cleaned one; and coco, which takes all words of the
+dataset's captions, as published figures do. Then what the captions say: how many words, which.
+Readers who look for `evaluate.py`: this is it.
 
     python 3_BLEU.py
     python 3_BLEU.py --dataset ~/flickr8k --workdir work --split test --report report.html
@@ -35,6 +36,11 @@ def parse_arguments():
         metavar="HTML",
         help="write a page too: every image with its captions, to look at and judge",
     )
+    parser.add_argument(
+        "--meteor",
+        action="store_true",
+        help="coco protocol with METEOR, in Java (pip install -r requirements-meteor.txt)",
+    )
     arguments.add_allow_seen(parser)
     return parser.parse_args()
 
@@ -56,6 +62,7 @@ def main() -> None:
         captioners=captioners,
         allow_seen=args.allow_seen,
         report_file=args.report,
+        asked=["meteor"] if args.meteor else [],
     )
     console.written(written)
 

@@ -178,3 +178,27 @@ def test_a_captioner_put_beside_a_shipped_set_is_used_as_it_is(tmp_path):
     tokenizer.write_text("the user's")
     assert checkpoints.find_captioner(tmp_path) == own
     checkpoints.check_shipped(own, tokenizer)
+
+
+def test_which_text_descriptions_are_is_recorded_beside_them(tmp_path, capsys):
+    captions = {"a": ["a dog 's t-shirt"]}
+    path, record = artifacts.save_descriptions(tmp_path, captions, "full")
+    assert (artifacts.load_descriptions(tmp_path), artifacts.text_of(tmp_path)) == (
+        captions,
+        "full",
+    )
+    path.write_text("a dog shirt")
+    assert artifacts.text_of(tmp_path) == "reference"
+    assert "tells of other captions than descriptions.txt holds: ignored" in capsys.readouterr().err
+    assert artifacts.save_descriptions(tmp_path, captions) == [path]
+    assert artifacts.text_of(tmp_path) == "reference"
+    assert not record.exists()
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", '{"text": "fuller"}', '{"text": ["full"]}', "{"])
+def test_a_damaged_record_of_descriptions_is_refused(tmp_path, content):
+    _, record = artifacts.save_descriptions(tmp_path, {"a": ["dog"]}, "full")
+    record.write_text(content)
+    with pytest.raises(CaptioningError, match=r"descriptions\.json"):
+        artifacts.text_of(tmp_path)

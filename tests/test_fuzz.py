@@ -47,8 +47,9 @@ def test_any_bytes_are_captions_or_a_sentence(tmp_path_factory, data):
         captions, complaints, _ = found
         for complaint in complaints:
             assert_one_sentence(complaint, path)
-        cleaned, _ = text.clean_all(captions)
-        assert text.parse_descriptions(text.format_descriptions(cleaned)) == cleaned
+        for kind in text.TEXTS:
+            cleaned, _ = text.clean_all(captions, kind)
+            assert text.parse_descriptions(text.format_descriptions(cleaned)) == cleaned
 
 
 @given(data=st.one_of(mutated(CAPTION_FILES), texts))

@@ -73,3 +73,16 @@ def test_a_file_of_something_else_is_refused(content, tmp_path):
         CaptioningError, match=r"expected scores \(reference, standard, cider, rouge_l\) in"
     ):
         results.table([("run", [tmp_path])], "dev")
+
+
+def test_the_coco_protocol_has_columns_where_a_run_has_it(run):
+    coco = {"bleu": [0.6, 0.4, 0.3, 0.2], "cider": 0.5, "rouge_l": 0.45, "signature": "coco+…"}
+    with_coco, without = run("with", coco=coco), run("without")
+    rows = list(map(results.row, (str(with_coco), str(without))))
+    heading, _, first, second = results.table(rows, "dev").splitlines()
+    assert heading.endswith("| coco protocol, BLEU-1 / 2 / 3 / 4 | coco CIDEr | coco ROUGE-L |")
+    assert first.endswith("| 0.600 / 0.400 / 0.300 / 0.200 | 0.500 | 0.450 |")
+    assert second.endswith("| – / – / – / – | – | – |")
+    assert "coco" not in results.table(rows[1:], "dev")
+    with pytest.raises(CaptioningError, match="expected scores"):
+        last_line(str(run("damaged", coco=[0.5])))

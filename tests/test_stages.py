@@ -170,3 +170,40 @@ def test_a_feature_that_is_no_number_is_named_before_anything_is_trained(folder)
         for run in (train, scores):
             with pytest.raises(CaptioningError, match=f"feature of {SPLITS[split][0]}"):
                 run(folder)
+
+
+def test_a_captioner_of_one_text_is_not_scored_on_captions_of_another(folder):
+    """Though the words, and so the vocabulary, are the same in both."""
+    path = save_captioner(folder, 3.4)
+    descriptions = artifacts.load_descriptions(folder)
+    artifacts.save_descriptions(folder, descriptions, "full")
+    tokenizer = fit_tokenizer(descriptions, SPLITS["train"])
+    artifacts.save_tokenizer(folder / artifacts.TOKENIZER, tokenizer)  # as trained with
+    with pytest.raises(CaptioningError, match=r"of the text reference, .* found full; make them"):
+        scores(folder)
+    trained = captioner.load(path)
+    captioner.save(path, merge_captioner(trained.network, trained.record | {"text": "full"}))
+    assert scores(folder)["text"] == "full"
+    artifacts.save_descriptions(folder, descriptions)
+    with pytest.raises(CaptioningError, match=r"of the text full, .* found reference"):
+        scores(folder)
+
+
+def test_the_coco_protocol_takes_the_raw_captions_of_the_dataset(folder, capsys):
+    save_captioner(folder, 3.4)
+    assert "coco" not in scores(folder)
+    assert "coco protocol left out" in capsys.readouterr().err
+    lines = [f"{key}.jpg#0\t{WORDS[key[3:]].capitalize()} , isn't it ?" for key in IDS]
+    (folder / "Flickr8k.token.txt").write_text("\n".join(lines))
+    said = scores(folder)
+    assert len(said["coco"]["bleu"]) == 4
+    assert said["language"].keys() == {"words", "distinct", "mean_length", "in_train", "recall"}
+    (folder / "Flickr8k.token.txt").write_text("\n".join(lines[:6]))
+    assert "coco" not in scores(folder)
+    assert f"found none of 3 ({', '.join(SPLITS['dev'])}); coco" in capsys.readouterr().err
+
+
+def test_scores_of_full_captions_are_of_cleaned_words_under_the_references_protocols():
+    words = ["a", "man", "'s", "t-shirt", "endseq"]
+    assert score._cleaned(words) == ["man", "tshirt", "endseq"]
+    assert score._cleaned(words[:-1]) == ["man", "tshirt"]

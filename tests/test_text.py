@@ -36,6 +36,47 @@ def test_cleaning_follows_the_references_order(caption, cleaned):
     assert text.clean(caption) == cleaned
 
 
+@pytest.mark.parametrize(
+    ("caption", "cleaned"),
+    [
+        ("A man in a red T-shirt , running !", "a man in a red t-shirt running"),
+        ("Two-tone man's hat (3 of 5) & 1/2", "two-tone man 's hat 3 of 5 1/2"),
+        ('A " dog " isn\'t ...', "a dog is n't"),
+        ("! . &", ""),
+        ("A endseq dog startseq", "a dog"),
+        ("5 € 🐕 dogs—one “big”", "5 dogs one big"),
+        (unicodedata.normalize("NFD", "um cão é 1º"), "um cão é 1º"),
+        ("एक कुत्ता दौड़ता है।", "एक कुत्ता दौड़ता है"),
+        ("一 只 狗 跑 。", "一 只 狗 跑"),
+        ("سگ می\u200cدود", "سگ می\u200cدود"),
+        ("dog\ud800 ru\0ns\ue000", "dog ru ns"),  # what no file of UTF-8 text can hold, or means
+    ],
+)
+def test_the_full_text_keeps_one_letter_words_numbers_and_hyphens(caption, cleaned):
+    assert text.clean_full(caption) == cleaned
+    assert text.clean_full(cleaned) == cleaned
+
+
+def test_what_the_full_text_drops_is_counted_and_unspaced_scripts_are_cut():
+    cleaned, notices = text.clean_all({"a": ["A (red) dog & 2 endseq"]}, text.FULL)
+    assert cleaned == {"a": ["a red dog 2"]}
+    assert notices == [
+        "words dropped: 1 of the markers of start and end (endseq); 3 signs and brackets (-lrb-, "
+        "-rrb-, &)"
+    ]
+    assert text.clean_all({"a": ["一只狗t-shirt。"]}, text.FULL)[0] == {"a": ["一 只 狗 t-shirt"]}
+
+
+def test_the_full_text_of_flickr8k_cleans_to_the_references(flickr8k):
+    """So scores of either text compare under the reference's protocols."""
+    captions = dict(list(dataset.Dataset(flickr8k).captions.items())[:500])
+    reference, _ = text.clean_all(captions)
+    full, _ = text.clean_all(captions, text.FULL)
+    pairs = [pair for key in captions for pair in zip(reference[key], full[key], strict=True)]
+    assert sum(ours != text.clean(theirs) for ours, theirs in pairs) <= 1
+    assert any(" a " in f" {theirs} " for _, theirs in pairs)
+
+
 def test_flickr8k_descriptions_are_the_published_ones(flickr8k):
     captions, complaints, _ = dataset.Dataset(flickr8k).parsed
     cleaned, notices = text.clean_all(captions)

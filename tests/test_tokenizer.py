@@ -10,6 +10,7 @@ from captioning.data import dataset, text
 from captioning.data.captions import fit_tokenizer
 from captioning.data.splits import find_splits
 from captioning.data.tokenizer import Tokenizer
+from captioning.pipeline import artifacts
 from captioning.runtime.errors import CaptioningError
 
 ATTRIBUTES = ("word_counts", "word_docs", "index_docs", "word_index", "index_word")
@@ -176,3 +177,30 @@ def test_a_tokenizer_that_leaves_out_the_first_or_last_word_is_refused(limited, 
 def test_num_words_must_be_a_number(num_words):
     with pytest.raises(CaptioningError, match="num_words is a whole number or None, found"):
         Tokenizer.from_state({"word_index": {"startseq": 1}, "num_words": num_words})
+
+
+def test_the_full_text_is_split_at_spaces_alone_and_recorded(tmp_path):
+    descriptions = {"a": ["a man 's t-shirt is n't 1/2 red"]}
+    tokenizer = fit_tokenizer(descriptions, ["a"], "full")
+    assert set(tokenizer.word_index) == {"startseq", "endseq", *descriptions["a"][0].split()}
+    path = artifacts.save_tokenizer(tmp_path / "tokenizer.pkl", tokenizer)
+    loaded = artifacts.load_tokenizer(path)
+    assert vars(loaded) == vars(tokenizer)
+    assert loaded.text == "full"
+    assert "text" not in vars(fit_tokenizer(descriptions, ["a"]))  # its pickle is as it always was
+
+
+def test_texts_are_not_mixed():
+    full, reference = (fit_tokenizer({"a": ["dog"]}, ["a"], kind) for kind in ("full", "reference"))
+    full.check_fits(4, reference.vocabulary_hash, "full")
+    reference.check_fits(4, full.vocabulary_hash, "reference")
+    full.check_fits(4)  # a captioner that tells nothing
+    for tokenizer, other in ((full, "reference"), (reference, "full")):
+        with pytest.raises(CaptioningError, match=rf"of the text {other}, .* --text {other}"):
+            tokenizer.check_fits(4, tokenizer.vocabulary_hash, other)
+
+
+@pytest.mark.parametrize("kind", ["fuller", 3, ["full"], None])
+def test_a_tokenizer_of_an_unknown_text_is_refused(kind):
+    with pytest.raises(CaptioningError, match="of the text reference or full, found"):
+        Tokenizer.from_state({"word_index": {"startseq": 1}, "text": kind})

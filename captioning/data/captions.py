@@ -69,7 +69,11 @@ def stack_features(
     return np.stack(rows) if looks else np.concatenate(rows)
 
 
-def fit_tokenizer(descriptions: Mapping[str, Sequence[str]], train_ids: Iterable[str]) -> Tokenizer:
+def fit_tokenizer(
+    descriptions: Mapping[str, Sequence[str]],
+    train_ids: Iterable[str],
+    kind: str = text.REFERENCE,
+) -> Tokenizer:
     """The tokenizer of all train captions, whether or not their images have features.
 
     They are read in the order of `descriptions`, as the reference does, not in that of the split
@@ -78,11 +82,12 @@ def fit_tokenizer(descriptions: Mapping[str, Sequence[str]], train_ids: Iterable
     Args:
         descriptions: image id → cleaned captions.
         train_ids: of the train split.
+        kind: a name of `text.TEXTS`, of the descriptions.
 
     Raises:
         CaptioningError: when none of these images has a caption with a word.
     """
-    tokenizer, wanted = Tokenizer(), set(train_ids)
+    tokenizer, wanted = Tokenizer.of_text(kind), set(train_ids)
     tokenizer.fit_on_texts(
         text.wrap(caption)
         for key, captions in descriptions.items()

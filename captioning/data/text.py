@@ -4,15 +4,15 @@ import collections
 import os
 import string
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from captioning.data import ptb
 from captioning.runtime.errors import CaptioningError, printable
 
 START, END = "startseq", "endseq"
 
 _HYPHENS = "-\u2010\u2011"  # deleted, as the reference does; longer dashes stand between words
-_JOINERS = "\u200c\u200d"  # part of words of Persian and of Indian languages
 _ZERO_WIDTH_SPACE = "\u200b"
 # First and last letters of scripts that are written without spaces between words.
 _IDEOGRAPHS = (
@@ -34,7 +34,7 @@ class _Letters(dict):
             result = None
         elif category == "Pd" or letter == _ZERO_WIDTH_SPACE:
             result = " "
-        elif category[0] == "P" or (category == "Cf" and letter not in _JOINERS):
+        elif category[0] == "P" or (category == "Cf" and letter not in ptb.JOINERS):
             result = None
         else:
             result = letter
@@ -83,13 +83,44 @@ def clean(caption: str, dropped: Dropped | None = None, by_character: bool = Fal
     words = []
     for written in caption.split():
         for word in written.lower().translate(_LETTERS).split():
-            for part in _characters(word) if by_character else (word.strip(_JOINERS),):
+            for part in _characters(word) if by_character else (word.strip(ptb.JOINERS),):
                 if rule := _fault(part):
                     if dropped is not None:
                         dropped.words[rule][part if by_character else written] += 1
                 elif part:
                     words.append(part)
     return " ".join(words)
+
+
+def clean_full(caption: str, dropped: Dropped | None = None, by_character: bool = False) -> str:
+    """The words that the coco protocol scores: 'A man in a T-shirt!' → 'a man in a t-shirt'.
+
+    Those of `ptb.words` with a letter or a digit, so that words of one letter, numbers and
+    hyphenated words are kept; brackets, other signs and the markers are left out.
+
+    Args:
+        dropped, by_character: as in `clean`.
+    """
+    words = []
+    for word in _coco_words(caption, by_character):
+        if word in ptb.BRACKETS.values() or not any(map(str.isalnum, word)):
+            rule = "signs and brackets"
+        else:
+            rule = "of the markers of start and end" if word in (START, END) else None
+        if not rule:
+            words.append(word)
+        elif dropped is not None:
+            dropped.words[rule][word] += 1
+    return " ".join(words)
+
+
+def _coco_words(caption: str, by_character: bool) -> Iterator[str]:
+    for token in ptb.words(caption):
+        yield from _characters(token) if by_character else (token.strip(ptb.JOINERS) or token,)
+
+
+REFERENCE, FULL = "reference", "full"
+TEXTS = {REFERENCE: clean, FULL: clean_full}  # what captioners are taught, by name
 
 
 def _fault(word: str) -> str | None:
@@ -100,7 +131,7 @@ def _fault(word: str) -> str | None:
         letters = word.isalpha()
     else:
         letters = any(map(str.isalpha, word)) and all(
-            c.isalpha() or c in _JOINERS or unicodedata.category(c)[0] == "M" for c in word
+            c.isalpha() or c in ptb.JOINERS or unicodedata.category(c)[0] == "M" for c in word
         )
     if not letters:
         return "with digits or signs"
@@ -143,8 +174,14 @@ def is_unsegmented(captions: Iterable[str]) -> bool:
     return bool(words) and (letters / words > _LONGEST_WORDS or alone > 0.9 * count)
 
 
-def clean_all(captions: Mapping[str, Sequence[str]]) -> tuple[dict[str, list[str]], list[str]]:
+def clean_all(
+    captions: Mapping[str, Sequence[str]], text: str = REFERENCE
+) -> tuple[dict[str, list[str]], list[str]]:
     """Clean the raw captions of a dataset.
+
+    Args:
+        captions: image id → raw captions.
+        text: a name of `TEXTS`.
 
     Returns:
         descriptions: image id → cleaned captions, possibly empty ones.
@@ -153,7 +190,7 @@ def clean_all(captions: Mapping[str, Sequence[str]]) -> tuple[dict[str, list[str
     dropped = Dropped()
     by_character = is_unsegmented(caption for group in captions.values() for caption in group)
     descriptions = {
-        key: [clean(caption, dropped, by_character) for caption in group]
+        key: [TEXTS[text](caption, dropped, by_character) for caption in group]
         for key, group in captions.items()
     }
     notices = [dropped.notice]
@@ -163,6 +200,18 @@ def clean_all(captions: Mapping[str, Sequence[str]]) -> tuple[dict[str, list[str
             "put spaces between the words, as a segmenter does, for better captions"
         )
     return descriptions, notices
+
+
+def coco_all(captions: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+    """Raw captions as the coco protocol has them: words of `ptb`, joined by spaces.
+
+    Captions without spaces between words are cut into characters, as `clean_all` does.
+    """
+    by_character = is_unsegmented(caption for group in captions.values() for caption in group)
+    return {
+        key: [" ".join(_coco_words(caption, by_character)) for caption in group]
+        for key, group in captions.items()
+    }
 
 
 def wrap(caption: str) -> str:

@@ -5,7 +5,7 @@ from collections import OrderedDict, defaultdict
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from captioning.data.text import END, START
+from captioning.data.text import END, REFERENCE, START, TEXTS
 from captioning.runtime.errors import CaptioningError, printable
 
 _FILTERS = '!"#$%&()*+,-./:;<=>?@[\\]^_`{|}~\t\n'
@@ -23,7 +23,10 @@ class Tokenizer:
         num_words: keep only ids below it when encoding (None: all).
         oov_token: stands for unknown words when encoding (None: they are dropped).
         filters, lower, split, char_level: how a text becomes words.
+        text: a name of `text.TEXTS`, of what it was fitted on (not the Keras Tokenizer's).
     """
+
+    text = REFERENCE  # of the class, so that pickles of such tokenizers are as they always were
 
     def __init__(
         self,
@@ -44,11 +47,21 @@ class Tokenizer:
         self.index_word: dict[int, str] = {}
 
     @classmethod
+    def of_text(cls, text: str) -> "Tokenizer":
+        """One for captions of that name of `text.TEXTS`; Keras's filters would split "t-shirt"."""
+        if text == REFERENCE:
+            return cls()
+        tokenizer = cls(filters="")
+        tokenizer.text = text
+        return tokenizer
+
+    @classmethod
     def from_state(cls, state: dict[str, Any]) -> "Tokenizer":
         """Rebuild from the attributes of a pickled Keras Tokenizer of any year.
 
         Raises:
-            CaptioningError: when there is no usable `word_index`, or `num_words` is no number.
+            CaptioningError: when there is no usable `word_index`, `num_words` is no number or
+                `text` no name.
         """
         words = state.get("word_index")
         if not isinstance(words, dict) or not all(
@@ -60,7 +73,13 @@ class Tokenizer:
                 f"expected a tokenizer whose num_words is a whole number or None, found "
                 f"{printable(repr(state['num_words']))}; fit it again"
             )
-        tokenizer = cls()
+        text = state.get("text", REFERENCE)
+        if text not in list(TEXTS):
+            raise CaptioningError(
+                f"expected a tokenizer of the text {' or '.join(TEXTS)}, found "
+                f"{printable(repr(text))}; make it with 4_tokenizer.py"
+            )
+        tokenizer = cls.of_text(text)
         known = {key: value for key, value in state.items() if key in vars(tokenizer)}
         vars(tokenizer).update(known, index_word={i: word for word, i in words.items()})
         return tokenizer
@@ -122,12 +141,23 @@ class Tokenizer:
             if i is not None:
                 yield i
 
-    def check_fits(self, vocabulary_size: int, vocabulary_hash: str | None = None) -> None:
+    def check_fits(
+        self, vocabulary_size: int, vocabulary_hash: str | None = None, text: str | None = None
+    ) -> None:
         """Raise `CaptioningError` unless a captioner of that vocabulary can use this tokenizer.
+
+        Args:
+            vocabulary_hash, text: None where the captioner's record does not tell.
 
         With `num_words` its softmax may have as many ids, or all of the `word_index`: it was never
         trained on those from `num_words` on, and does not say them.
         """
+        if text not in (None, self.text):
+            raise CaptioningError(
+                f"expected captions and tokenizer of the text {printable(text)}, as the captioner "
+                f"was trained on, found {self.text}; make them with 1_data_preprocessor.py --text "
+                f"{printable(text)} and 4_tokenizer.py"
+            )
         for word in (START, END):
             if word not in self.word_index:
                 raise CaptioningError(

@@ -9,6 +9,7 @@ import h5py
 import keras
 
 from captioning.data.captions import MAX_LENGTH
+from captioning.data.text import REFERENCE
 from captioning.decoders import merge_files, registry
 from captioning.decoders.decoder import Decoder, check_config
 from captioning.formats import archives
@@ -26,7 +27,8 @@ class Captioner:
     Attributes:
         decoder: with its weights.
         record: `encoder` (the record of the encoder its features came from, or None),
-            `vocabulary_hash` (or None), `settings` of the training run.
+            `vocabulary_hash` (or None), `text` (of its captions, a name of `text.TEXTS`; files
+            from before there were two lack it), `settings` of the training run.
     """
 
     decoder: Decoder
@@ -56,6 +58,13 @@ class Captioner:
     def takes_grid(self) -> bool:
         """Whether it was trained on grids of features, and not on pooled ones."""
         return self.decoder.looks and bool((self.record.get("encoder") or {}).get("grid"))
+
+    @property
+    def vocabulary(self) -> tuple[int, str | None, str | None]:
+        """What `Tokenizer.check_fits` takes: number of ids, hash, text; the latter may be None."""
+        known = self.record.get("vocabulary_hash")
+        text = self.record.get("text", REFERENCE if known else None)
+        return self.vocabulary_size, known, text
 
     def check_features(
         self, dimension: int, encoder: dict | None, tokens: int | None = None
@@ -200,7 +209,9 @@ def _load_keras(path: Path) -> Captioner:
 def _checked_record(path: str | os.PathLike, record: object) -> dict:
     """The record, if what it says of the encoder and the vocabulary can be used."""
     texts = {"name": str, "file": str | None, "sha256": str | None, "preprocessing": str | None}
-    if isinstance(record, dict) and isinstance(record.get("vocabulary_hash"), str | None):
+    if isinstance(record, dict) and all(
+        isinstance(record.get(key), str | None) for key in ("vocabulary_hash", "text")
+    ):
         encoder = record.get("encoder") or {}
         if isinstance(encoder, dict) and (
             not encoder or all(isinstance(encoder.get(key), kind) for key, kind in texts.items())
@@ -208,6 +219,6 @@ def _checked_record(path: str | os.PathLike, record: object) -> dict:
             return record
     raise CaptioningError(
         f"expected in {path} a record with the encoder's name, file, sha256 and preprocessing and "
-        "a vocabulary_hash, found a damaged record; make the features again, then train, or copy "
-        "the captioner again"
+        "a vocabulary_hash and text of captions, found a damaged record; make the features again, "
+        "then train, or copy the captioner again"
     )

@@ -13,10 +13,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from captioning.data import dataset
-from captioning.data.splits import OVERLAPS, SPLITS, find_splits, split_file_name
+from captioning.data.splits import OVERLAPS, SPLITS, split_file_name
 from captioning.data.text import END, START, ngrams
 from captioning.pipeline import arguments, artifacts
+from captioning.pipeline.inputs import Inputs
+from captioning.pipeline.score import reported
 from captioning.runtime import console, files
 
 
@@ -88,27 +89,24 @@ def main() -> None:
     arguments.add_workplace(parser, draws="the shuffling")
     args = parser.parse_args()
     folder = args.workdir / args.baseline
-    descriptions = artifacts.load_descriptions(args.workdir)
     if args.baseline == "shuffled":
         features, encoder, seen = artifacts.load_features(args.workdir)
         record = {"encoder": (encoder or {}) | {"name": "shuffled", "shuffle_seed": args.seed}}
         record |= {artifacts.SEEN: sorted(seen)} if seen is not None else {}
         written = artifacts.save_features(folder, shuffle(features, args.seed), record)
         lists = map(split_file_name, SPLITS)  # where they were drawn
-        for name in (artifacts.DESCRIPTIONS, OVERLAPS, *lists):
+        kept = (artifacts.DESCRIPTIONS, artifacts.DESCRIPTIONS_RECORD, OVERLAPS, *lists)
+        for name in kept:
             if (args.workdir / name).exists():
                 written.append(files.copy(args.workdir / name, folder / name))
     else:
-        from captioning.scores.report import report
-
-        splits = find_splits(
-            dataset.of(args.dataset), args.workdir, args.split_seed, descriptions
-        ).ids
+        inputs = Inputs.read(args.dataset, args.workdir, args.split_seed)
+        descriptions, splits = inputs.descriptions, inputs.splits
         caption = best_constant(descriptions, [k for k in splits["train"] if k in descriptions])
         said = {k: [*caption.split(), END] for k in splits[args.split] if k in descriptions}
         print(f"constant caption: {caption}")
         result = {"caption": caption, "split": args.split, "images": len(said)}
-        result |= report(said, descriptions)
+        result |= reported(said, inputs)
         written = [files.write_json(folder / f"bleu-{args.split}.json", result)]
     console.written(written)
 

@@ -11,17 +11,18 @@ deviation.
 import statistics
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from captioning.pipeline import checkpoints
 from captioning.runtime import console, files
 from captioning.runtime.errors import CaptioningError
-from captioning.scores.registry import SCORES
+from captioning.scores.registry import COCO, SCORES
 
 _MISSING = "–"
 
 
 def table(rows: Iterable[tuple[str, Sequence[Path]]], split: str) -> str:
-    """One line a row: val_loss, then a column for each of `SCORES`.
+    """One line a row: val_loss, a column for each of `SCORES`, and each of `COCO` that runs have.
 
     Args:
         rows: a name and the folders of its runs; the standard deviation is given from two runs on.
@@ -32,29 +33,45 @@ def table(rows: Iterable[tuple[str, Sequence[Path]]], split: str) -> str:
     Raises:
         CaptioningError: when a folder holds no scores of that split.
     """
-    heads = [split, "val_loss", *(score.column for score in SCORES.values())]
+    read = [
+        (name, [_read(folder / f"bleu-{split}.json") for folder in paths]) for name, paths in rows
+    ]
+    runs = [run for _, found in read for run in found]
+    coco = {n: score for n, score in COCO.items() if any(n in run["coco"] for run in runs)}
+    heads = [split, "val_loss", *(score.column for score in (*SCORES.values(), *coco.values()))]
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
-    for name, folders in rows:
-        runs = [_scores(folder / f"bleu-{split}.json") for folder in folders]
-        columns = zip(*runs, strict=True)
+    for name, found in read:
+        # files from before a score was computed lack it
+        figures = [
+            [
+                [run["val_loss"]],
+                *(score.figures(run.get(n)) for n, score in SCORES.items()),
+                *(score.figures(run["coco"].get(n)) for n, score in coco.items()),
+            ]
+            for run in found
+        ]
+        columns = zip(*figures, strict=True)
         cells = [" / ".join(map(_joined, zip(*column, strict=True))) for column in columns]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
-def _scores(path: Path) -> list[list[float | None]]:
-    """The figures of one run, column by column; None where there is none."""
+def _read(path: Path) -> dict[str, Any]:
+    """The scores of one run; its val_loss, or None, and {} for coco where they are not there."""
     if not path.exists():
         raise CaptioningError(f"expected {path}, found none; make it with python 3_BLEU.py")
     found = files.read_json(path)
-    if not isinstance(found, dict) or not SCORES.keys() & found.keys():
+    if (
+        not isinstance(found, dict)
+        or not SCORES.keys() & found.keys()
+        or not isinstance(found.get("coco", {}), dict)
+    ):
         raise CaptioningError(
             f"expected scores ({', '.join(SCORES)}) in {path}, found none of them; make it again "
             "with python 3_BLEU.py"
         )
     val_loss = checkpoints.val_loss(Path(found["model"])) if "model" in found else None
-    # files from before a score was computed lack it
-    return [[val_loss], *(score.figures(found.get(name)) for name, score in SCORES.items())]
+    return {"coco": {}} | found | {"val_loss": val_loss}
 
 
 def _joined(figures: Sequence[float | None]) -> str:

@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from captioning.data import text
 from captioning.decoders import registry as decoders
 from captioning.objectives import registry as recipes
 from captioning.runtime import console
@@ -110,6 +111,18 @@ def add_captioning(parser: argparse.ArgumentParser, workdir: str | None = None) 
     )
     parser.add_argument("--json", action="store_true", help="print JSON instead of lines")
     add_strict(parser)
+
+
+def add_text(parser: argparse.ArgumentParser) -> None:
+    """Add --text: what captions are cleaned to."""
+    parser.add_argument(
+        "--text",
+        choices=tuple(text.TEXTS),
+        default=text.REFERENCE,
+        help="reference: words of two or more letters, hyphens deleted; full: also words of one "
+        "letter, numbers and hyphenated words, so that captions read 'a man in a t-shirt' "
+        "(default: %(default)s)",
+    )
 
 
 def add_strict(parser: argparse.ArgumentParser) -> None:

@@ -2,6 +2,7 @@
 
 import math
 import os
+import platform
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -18,7 +19,8 @@ from captioning.runtime.errors import CaptioningError
 
 FEATURES, FEATURES_RECORD, GRID = "features.pkl", "features.json", "features-grid.hdf5"
 SEEN = "seen_by_encoder"  # in the record: ids of images that the encoder has been trained on
-DESCRIPTIONS, TOKENIZER = "descriptions.txt", "tokenizer.pkl"
+DESCRIPTIONS, DESCRIPTIONS_RECORD = "descriptions.txt", "descriptions.json"
+TOKENIZER = "tokenizer.pkl"
 
 
 def save_features(workdir: Path, features: Mapping[str, np.ndarray], record: dict) -> list[Path]:
@@ -174,16 +176,62 @@ def _is_sound(record: object) -> bool:
     )
 
 
-def save_descriptions(workdir: Path, descriptions: Mapping[str, Sequence[str]]) -> Path:
-    """Write cleaned captions as `descriptions.txt`, image by image: there may be many."""
+def save_descriptions(
+    workdir: Path, descriptions: Mapping[str, Sequence[str]], kind: str = text.REFERENCE
+) -> list[Path]:
+    """Write cleaned captions as `descriptions.txt`, and which text they are as `descriptions.json`.
+
+    Image by image, since there may be many. Those of the reference's text, as ever, have no such
+    record.
+
+    Args:
+        kind: a name of `text.TEXTS`.
+
+    Returns:
+        the paths written.
+    """
+    path, record = workdir / DESCRIPTIONS, workdir / DESCRIPTIONS_RECORD
     groups = ({key: texts} for key, texts in descriptions.items() if texts)
-    with (
-        files.atomic(workdir / DESCRIPTIONS) as temporary,
-        open(temporary, "w", encoding="utf-8", newline="") as file,
-    ):
-        for number, group in enumerate(groups):
-            file.write("\n" * bool(number) + text.format_descriptions(group))
-    return workdir / DESCRIPTIONS
+    with files.atomic(path) as temporary:
+        with open(temporary, "w", encoding="utf-8", newline="") as file:
+            for number, group in enumerate(groups):
+                file.write("\n" * bool(number) + text.format_descriptions(group))
+        if kind != text.REFERENCE:
+            # before the captions: should this be interrupted, it is ignored as that of others
+            digest, python = files.sha256(temporary), platform.python_version()
+            files.write_json(
+                record, {"text": kind, "descriptions_sha256": digest, "python": python}
+            )
+    if kind == text.REFERENCE:
+        record.unlink(missing_ok=True)
+        return [path]
+    return [path, record]
+
+
+def text_of(workdir: Path) -> str:
+    """Which of `text.TEXTS` the captions in `descriptions.txt` are.
+
+    A record of other captions than these (edited since, or copied here) is ignored.
+
+    Raises:
+        CaptioningError: when the record is damaged.
+    """
+    path = workdir / DESCRIPTIONS_RECORD
+    if not path.exists():
+        return text.REFERENCE
+    record = files.read_json(path)
+    if not isinstance(record, dict) or record.get("text") not in list(text.TEXTS):
+        raise CaptioningError(
+            f"expected in {path} the text {' or '.join(text.TEXTS)}, found a damaged record; make "
+            "it again with 1_data_preprocessor.py --only descriptions"
+        )
+    if record.get("descriptions_sha256") != files.sha256(workdir / DESCRIPTIONS):
+        console.note(
+            f"{path} tells of other captions than {DESCRIPTIONS} holds: ignored, and these taken "
+            f"for the text {text.REFERENCE}"
+        )
+        return text.REFERENCE
+    return record["text"]
 
 
 def load_descriptions(workdir: Path) -> dict[str, list[str]]:

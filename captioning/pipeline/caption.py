@@ -65,7 +65,7 @@ def caption(
 
     checkpoints.tell_choice(path, asked_for=model is not None)
     trained = captioner.load(path)
-    tokenizer.check_fits(trained.vocabulary_size, trained.record.get("vocabulary_hash"))
+    tokenizer.check_fits(*trained.vocabulary)
     encoder = _encoder_of(trained, encoder_name, path.parent)
     extract, record, tokens = encoder.extract, encoder.record, encoder.tokens
     if trained.takes_grid:

@@ -1,4 +1,4 @@
-"""Stage 1: captions → descriptions.txt."""
+"""Stage 1: captions → descriptions.txt, and its record where they are of the full text."""
 
 from collections.abc import Set
 from pathlib import Path
@@ -10,9 +10,12 @@ from captioning.runtime import console
 from captioning.runtime.errors import CaptioningError, few, printable
 
 _MOST_COMPLAINTS = 20  # printed about one file
+_LEAST = {text.REFERENCE: " of two or more letters", text.FULL: ""}
 
 
-def describe(source: dataset.Dataset, workdir: Path, split_seed: int = 0) -> list[Path]:
+def describe(
+    source: dataset.Dataset, workdir: Path, split_seed: int = 0, kind: str = text.REFERENCE
+) -> list[Path]:
     """Clean the captions of a dataset into `descriptions.txt`; draw splits where none are given.
 
     Says on stderr what could not be used.
@@ -20,9 +23,11 @@ def describe(source: dataset.Dataset, workdir: Path, split_seed: int = 0) -> lis
     Args:
         workdir: where the files go.
         split_seed: see `splits.find_splits`.
+        kind: a name of `text.TEXTS`.
 
     Returns:
-        the paths written: `descriptions.txt`, and the lists of the splits that were drawn.
+        the paths written: `descriptions.txt`, its record, if any, and the lists of the splits that
+        were drawn.
 
     Raises:
         CaptioningError: if there are no captions, or no words in them; see `splits.find_splits`.
@@ -35,14 +40,14 @@ def describe(source: dataset.Dataset, workdir: Path, split_seed: int = 0) -> lis
     if image_ids.notice:
         console.note_once(image_ids.notice)
     _require_images(source, captions.keys())
-    cleaned, notices = text.clean_all(captions)
+    cleaned, notices = text.clean_all(captions, kind)
     vocabulary = {word for group in cleaned.values() for text_ in group for word in text_.split()}
     if not vocabulary:
         raise CaptioningError(
-            f"expected words of two or more letters in the captions of {source.caption_file}, "
-            "found none; check that file"
+            f"expected words{_LEAST[kind]} in the captions of {source.caption_file}, found none; "
+            "check that file"
         )
-    path = artifacts.save_descriptions(workdir, cleaned)
+    written = artifacts.save_descriptions(workdir, cleaned, kind)
     empty = sum(not caption for group in cleaned.values() for caption in group)
     console.note(
         f"captions: {sum(map(len, cleaned.values()))} of {len(cleaned)} images, "
@@ -51,7 +56,7 @@ def describe(source: dataset.Dataset, workdir: Path, split_seed: int = 0) -> lis
     for notice in notices:
         console.note(notice)
     _compare_with_images(source, captions.keys())
-    return [path, *find_splits(source, workdir, split_seed, captions).written]
+    return [*written, *find_splits(source, workdir, split_seed, captions).written]
 
 
 def _require_images(source: dataset.Dataset, captioned: Set[str]) -> None:

@@ -1,17 +1,17 @@
 """What scripts 2, 3 and 4 read: descriptions, splits, the tokenizer that follows from them."""
 
 import dataclasses
-from collections.abc import Container, Sequence, Set
+from collections.abc import Collection, Container, Sequence, Set
 from pathlib import Path
 
-from captioning.data import dataset
+from captioning.data import dataset, text
 from captioning.data.captions import fit_tokenizer, usable_ids
 from captioning.data.grids import Grid
 from captioning.data.splits import find_splits
 from captioning.data.tokenizer import Tokenizer
 from captioning.pipeline import artifacts
 from captioning.runtime import console
-from captioning.runtime.errors import CaptioningError
+from captioning.runtime.errors import CaptioningError, few
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,11 +22,13 @@ class Inputs:
         descriptions: image id → cleaned captions.
         splits: split → image ids, in the order of its list.
         tokenizer: of the train captions.
+        source: the dataset, for what its captions were before they were cleaned.
     """
 
     descriptions: dict[str, list[str]]
     splits: dict[str, list[str]]
     tokenizer: Tokenizer
+    source: dataset.Dataset
 
     @classmethod
     def read(cls, folder: Path | Sequence[Path], workdir: Path, split_seed: int) -> "Inputs":
@@ -36,13 +38,33 @@ class Inputs:
             CaptioningError: when a file is missing or damaged, or they do not belong together.
         """
         descriptions = artifacts.load_descriptions(workdir)
-        splits = find_splits(dataset.of(folder), workdir, split_seed, descriptions).ids
-        return cls(descriptions, splits, fit_tokenizer(descriptions, splits["train"]))
+        source = dataset.of(folder)
+        splits = find_splits(source, workdir, split_seed, descriptions).ids
+        tokenizer = fit_tokenizer(descriptions, splits["train"], artifacts.text_of(workdir))
+        return cls(descriptions, splits, tokenizer, source)
 
     def usable(self, split: str, features: Container[str]) -> list[str]:
         """The images of a split that have captions and features: see `usable_ids`."""
         option = "features --grid" if isinstance(features, Grid) else "features"
         return usable_ids(split, self.splits[split], self.descriptions, features, option)
+
+    def coco_references(self, ids: Collection[str]) -> dict[str, list[str]] | None:
+        """Of images, the raw captions of the dataset as the coco protocol has them.
+
+        Where the dataset has none, or none of some image, a note, and None.
+        """
+        try:
+            raw = self.source.captions
+            lacking = [key for key in ids if not any(map(str.strip, raw.get(key, ())))]
+            if lacking:
+                raise CaptioningError(
+                    f"expected captions of all {len(ids)} images in {self.source.caption_file}, "
+                    f"found none of {len(lacking)} ({few(lacking)})"
+                )
+        except CaptioningError as error:
+            console.note(f"{error}; coco protocol left out")
+            return None
+        return text.coco_all({key: raw[key] for key in ids})
 
     def check_unseen(self, split: str, seen: Set[str] | None, allowed: bool) -> int | None:
         """Refuse a split whose images the encoder was trained on; with `allowed`, warn.

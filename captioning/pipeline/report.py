@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from captioning.data import dataset, images
+from captioning.data import dataset, images, text
 from captioning.pipeline.checkpoints import captioner_name
+from captioning.pipeline.inputs import Inputs
 from captioning.runtime import console, files
 from captioning.runtime.errors import CaptioningError, few, printable, refusing
 from captioning.scores import cider
@@ -24,9 +25,8 @@ def check_output(output: Path) -> None:
 
 def write(
     output: Path,
-    folder: Path,
+    inputs: Inputs,
     captions: Mapping[str, "Caption"],
-    descriptions: Mapping[str, Sequence[str]],
     result: Mapping,
 ) -> Path:
     """Write the page of a split's captions; `output` is the path returned.
@@ -34,17 +34,18 @@ def write(
     Pictures that are missing or cannot be read are counted and said, and shown as empty places.
 
     Args:
-        folder: the dataset's, with the pictures and the captions as people wrote them.
+        inputs: the dataset's pictures and captions as people wrote them; where it has none, the
+            cleaned ones are shown.
         captions: image id → what the captioner says.
-        descriptions: image id → cleaned captions, shown where the dataset has no others.
         result: what `bleu-dev.json` holds.
     """
     from captioning.report.page import Item, page
 
-    source = dataset.Dataset(folder)
+    source, descriptions = inputs.source, inputs.descriptions
     written = _written_captions(source)
     words = {key: caption.words for key, caption in captions.items()}
-    own = cider.each(words, descriptions)
+    coco = text.coco_all({key: written[key] for key in words}) if "coco" in result else None
+    own = cider.each(words, coco or descriptions)
     thumbnails = _thumbnails(source, list(captions))
     items = [
         Item(key, caption.sentence, written.get(key, descriptions[key]), thumbnails.get(key), score)

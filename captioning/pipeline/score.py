@@ -1,9 +1,11 @@
 """Stage 3: captions of a split from its features, and their scores."""
 
 import math
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from captioning.data import text
 from captioning.data.captions import stack_features
 from captioning.data.tokenizer import Tokenizer
 from captioning.pipeline import artifacts, checkpoints
@@ -17,7 +19,7 @@ if TYPE_CHECKING:  # Keras is loaded by the stages that need it
 
 
 def score(
-    folder: Path,
+    folder: Path | Sequence[Path],
     workdir: Path,
     split_seed: int,
     split: str,
@@ -25,11 +27,12 @@ def score(
     captioners: Path | None = None,
     allow_seen: bool = False,
     report_file: Path | None = None,
+    asked: Collection[str] = (),
 ) -> list[Path]:
     """Caption a split from its features and print its scores, see `scores.report`.
 
     Args:
-        folder: the dataset's.
+        folder: the dataset's, or those of several.
         workdir: holds `features.pkl`, or `features-grid.hdf5` for a captioner that was trained on
             grids, and `descriptions.txt`; the files written go there.
         split_seed: see `splits.find_splits`.
@@ -38,6 +41,7 @@ def score(
         captioners: a folder; None is `workdir`.
         allow_seen: warn, instead of raising, where the encoder was trained on images of the split.
         report_file: a page to write besides, see `pipeline.report`.
+        asked: optional scores to compute, see `scores.report`.
 
     Returns:
         the paths written: scores and captions, and the page.
@@ -55,7 +59,6 @@ def score(
     console.announce_device()
 
     from captioning.decoders import captioner
-    from captioning.scores.report import report
     from captioning.search import captions
 
     checkpoints.tell_choice(path, asked_for=model is not None)
@@ -71,8 +74,7 @@ def score(
 
     result = {"model": str(path), "split": split, "images": len(ids)}
     result |= {"training": trained.record.get("settings"), artifacts.SEEN: flattered}
-    words = {key: caption.words for key, caption in said.items()}
-    result |= report(words, inputs.descriptions)
+    result |= reported({key: caption.words for key, caption in said.items()}, inputs, asked)
     result |= {"model_sha256": files.sha256(path), "encoder": encoder}
     result |= {"versions": versions.installed()}
     sentences = {key: caption.sentence for key, caption in said.items()}
@@ -81,25 +83,52 @@ def score(
         files.write_json(workdir / f"captions-{split}.json", sentences),
     ]
     if report_file:
-        written.append(pages.write(report_file, folder, said, inputs.descriptions, result))
+        written.append(pages.write(report_file, inputs, said, result))
     return written
+
+
+def reported(
+    words: Mapping[str, Sequence[str]], inputs: Inputs, asked: Collection[str] = ()
+) -> dict[str, Any]:
+    """Print and return the scores of captions under every protocol, and what they say.
+
+    Args:
+        words: image id → words, `endseq` included where reached.
+        asked: see `score`.
+    """
+    from captioning.scores.report import report, report_language
+
+    said, references = words, {key: inputs.descriptions[key] for key in words}
+    if inputs.tokenizer.text != text.REFERENCE:  # the figures of cleaned text stay comparable
+        said = {key: _cleaned(own) for key, own in words.items()}
+        references = {key: list(map(text.clean, own)) for key, own in references.items()}
+    coco = inputs.coco_references(words)
+    result = {"text": inputs.tokenizer.text}
+    result |= report(said, references, coco and (words, coco), asked)
+    train = [inputs.descriptions[k] for k in inputs.splits["train"] if k in inputs.descriptions]
+    return result | {"language": report_language(words, inputs.descriptions, train)}
+
+
+def _cleaned(words: Sequence[str]) -> list[str]:
+    """A caption as the reference would have cleaned it, with the end token where it had one."""
+    ended = list(words[-1:]) == [text.END]
+    return text.clean(" ".join(words)).split() + [text.END] * ended  # `clean` drops all markers
 
 
 def _tokenizer_of(captioner: "Captioner", fitted: Tokenizer, folder: Path) -> Tokenizer:
     """The tokenizer a captioner was trained with: the one fitted here, or that of its folder.
 
     Raises:
-        CaptioningError: if neither has its vocabulary.
+        CaptioningError: if neither has its vocabulary, or the descriptions are of another text.
     """
-    vocabulary = captioner.vocabulary_size, captioner.record.get("vocabulary_hash")
     beside = folder / artifacts.TOKENIZER
     try:
-        fitted.check_fits(*vocabulary)
+        fitted.check_fits(*captioner.vocabulary)
     except CaptioningError:
-        if not beside.exists():
+        if not beside.exists() or captioner.vocabulary[2] not in (None, fitted.text):
             raise
         tokenizer = artifacts.load_tokenizer(beside)
-        tokenizer.check_fits(*vocabulary)
+        tokenizer.check_fits(*captioner.vocabulary)
         console.note(f"word ids: from {beside}; descriptions.txt gives others")
         return tokenizer
     return fitted

@@ -26,7 +26,7 @@ def ship(workdir: Path, output: Path) -> list[Path]:
     path = checkpoints.find_captioner(workdir)
     trained = captioner.load(path)
     tokenizer = artifacts.load_tokenizer(workdir / artifacts.TOKENIZER)
-    tokenizer.check_fits(trained.vocabulary_size, trained.record.get("vocabulary_hash"))
+    tokenizer.check_fits(*trained.vocabulary)
     encoder = trained.record.get("encoder") or {}
     weights = Path(encoder.get("file") or "")
     if not weights.is_file() or files.sha256(weights) != encoder.get("sha256"):

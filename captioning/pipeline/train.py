@@ -79,6 +79,7 @@ def train(
         "encoder": encoder,
         "max_length": data.max_length,
         "vocabulary_hash": inputs.tokenizer.vocabulary_hash,
+        "text": inputs.tokenizer.text,
         "settings": run.settings | {"data": data.digest, "versions": versions.installed()},
     }
     look = Look(inputs.tokenizer, ids["dev"], inputs.descriptions)

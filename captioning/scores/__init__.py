@@ -2,9 +2,10 @@
 
 - `score`: the socket of captions' scores. A `Score` says how it is computed from captions and
   references, and how it is printed.
-- `bleu` (two protocols), `cider`, `rouge`: the scores.
+- `bleu` (three protocols), `cider`, `rouge`, `meteor`: the scores.
+- `language`: what captions say, whatever they score.
 - `probes`: the socket and the probes of features: a vote of neighbours, a linear probe, ….
-- `registry`: `SCORES` and `PROBES`, by name and in the order in which they are shown.
+- `registry`: `SCORES`, `COCO` and `PROBES`, by name and in the order in which they are shown.
 - `report`: all scores of some captions, computed and printed.
 
 To add a score: a file here and a line in `registry`; docs/examples/toy_score.py is one in full.

@@ -1,11 +1,13 @@
-"""BLEU, computed by nltk under two protocols that must never be mixed.
+"""BLEU, computed by nltk under three protocols that must never be mixed.
 
 The reference's protocol counts `startseq` and `endseq` as words, and its weights of BLEU-3 sum to
 .9, which raises it. The cleaned protocol, "standard" in files, counts neither and weighs evenly.
+The coco protocol does the same with all the words of the raw captions instead of cleaned ones.
 """
 
 import functools
 import warnings
+from importlib import metadata
 
 from captioning.data.text import END, START
 from captioning.scores.score import Captions, References, Score, words_only
@@ -51,4 +53,11 @@ CLEANED = Score(
     _LABELS,
     "cleaned protocol, BLEU-1 / 2 / 3 / 4",
     "cleaned protocol (no start and end tokens, BLEU-3 weights 1/3):",
+)
+COCO = Score(
+    functools.partial(bleu, protocol="standard"),
+    _LABELS,
+    "coco protocol, BLEU-1 / 2 / 3 / 4",
+    "coco protocol (all words of the raw captions as PTB tokens, as coco-caption scores):",
+    signature=f"BLEU[nltk {metadata.version('nltk')}]",
 )

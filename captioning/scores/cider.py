@@ -13,20 +13,21 @@ _SIGMA = 6  # of CIDEr-D's length penalty, in words
 
 
 def cider(captions: Captions, references: References) -> float:
-    """The mean over the images of `each`."""
+    """CIDEr-D, from 0 to 10: the mean of `each`."""
     return float(np.mean(each(captions, references)))
 
 
-def each(captions: Captions, references: References) -> list[float]:
-    """CIDEr-D of each caption, from 0 to 10, as coco-caption computes it.
-
-    `startseq` and `endseq` do not count.
+def each(captions: Captions, references: References) -> np.ndarray:
+    """CIDEr-D of each image, as coco-caption computes it; `startseq` and `endseq` do not count.
 
     The inverse document frequencies are those of the references of the images in `captions`, so
     a single image scores 0.
 
     Args:
         captions, references: see `score.Score`.
+
+    Returns:
+        float64 (n,), from 0 to 10, in the order of `captions`.
 
     Source: Vedantam, Zitnick and Parikh, "CIDEr: Consensus-based Image Description Evaluation",
     CVPR 2015.
@@ -39,7 +40,7 @@ def each(captions: Captions, references: References) -> list[float]:
         holding.update(set().union(*texts))
     idf = collections.defaultdict(lambda: math.log(len(said)))
     idf |= {gram: math.log(len(said) / count) for gram, count in holding.items()}
-    return [_consensus(said[i], human[i], idf) for i in range(len(said))]
+    return np.array([_consensus(said[i], human[i], idf) for i in range(len(said))])
 
 
 def _consensus(
@@ -72,9 +73,12 @@ def _bigrams(grams: collections.Counter) -> int:
     return sum(count for gram, count in grams.items() if len(gram) == 2)
 
 
-CIDER = Score(
+_OF_ONE = " (always 0 for one image: it weighs words by how few other images have them)"
+CIDER = Score(cider, ["CIDEr"], "CIDEr", of_one=_OF_ONE)
+COCO = Score(
     cider,
     ["CIDEr"],
-    "CIDEr",
-    of_one=" (always 0 for one image: it weighs words by how few other images have them)",
+    "coco CIDEr",
+    of_one=_OF_ONE,
+    signature=f"CIDEr-D[n4,s{_SIGMA},df of the references scored]",
 )

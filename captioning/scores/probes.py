@@ -22,6 +22,7 @@ from captioning.scores.registry import PROBES
 WORDS = 200  # the most frequent ones are probed
 NEIGHBOURS, TEMPERATURE = 200, 0.07  # of the vote; both as in arXiv 1805.01978
 STRENGTHS = (0.01, 0.1, 1, 10, 100)  # of the ridge penalty, per train image
+_STOP_WORDS = ENGLISH_STOP_WORDS | {"n't", "'s", "'m", "'d", "'ll", "'re", "'ve"}
 _ROUNDS = 5  # captions of the nearest image that are tried, one after the other
 
 
@@ -227,8 +228,12 @@ def _cosines(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 
 def content_words(captions: Sequence[str]) -> set[str]:
-    """The words of an image's captions that are no stop words (scikit-learn's English list)."""
-    return {word for caption in captions for word in caption.split()} - ENGLISH_STOP_WORDS
+    """The words of an image's captions that are no stop words.
+
+    Those are scikit-learn's English list, words of one letter, and the ends that `ptb` cuts off.
+    """
+    words = {word for caption in captions for word in caption.split()} - _STOP_WORDS
+    return {word for word in words if not (word.isascii() and len(word) == 1)}
 
 
 def frequent_words(captions: Sequence[Sequence[str]], count: int = WORDS) -> list[str]:

@@ -1,6 +1,7 @@
 """The scores of captions by their keys in bleu-dev.json, and the probes of features.
 
-They are printed, and stand in tables, in this order. A new one is a file and a line here.
+They are printed, and stand in tables, in this order. A new one is a file and a line here: in
+`SCORES` it is given cleaned captions, in `COCO` tokens of the raw ones.
 """
 
 from captioning.runtime.registry import Registry
@@ -18,6 +19,16 @@ SCORES = Registry(
         ),
         "cider": ("captioning.scores.cider:CIDER", "CIDEr-D, as coco-caption computes it"),
         "rouge_l": ("captioning.scores.rouge:ROUGE_L", "ROUGE-L, as coco-caption computes it"),
+    },
+)
+
+COCO = Registry(
+    "score of the coco protocol",
+    {
+        "bleu": ("captioning.scores.bleu:COCO", "BLEU-1 to BLEU-4"),
+        "cider": ("captioning.scores.cider:COCO", "CIDEr-D"),
+        "rouge_l": ("captioning.scores.rouge:COCO", "ROUGE-L"),
+        "meteor": ("captioning.scores.meteor:METEOR", "METEOR 1.5, in Java; where asked for"),
     },
 )
 

@@ -49,3 +49,4 @@ def _common(first: Sequence[str], second: Sequence[str]) -> int:
 
 
 ROUGE_L = Score(rouge_l, ["ROUGE-L"], "ROUGE-L")
+COCO = Score(rouge_l, ["ROUGE-L"], "coco ROUGE-L", signature=f"ROUGE-L[b{_BETA}]")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from captioning.data.text import END
 
 Captions = Mapping[str, Sequence[str]]  # image id → words as the captioner gave them, see `Score`
-References = Mapping[str, Sequence[str]]  # image id → cleaned captions
+References = Mapping[str, Sequence[str]]  # image id → captions by humans, words joined by spaces
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,11 +16,14 @@ class Score:
     Attributes:
         compute: the figure, or one for each of the `labels`, from captions (image id → words as
             the captioner gave them, `endseq` included where reached) and references (image id →
-            cleaned captions).
+            captions as the protocol has them: cleaned, or tokens of `data.ptb`).
         labels: what is printed before each figure.
         column: heading of its column in the table of several runs.
         title: a line to print above the figures.
         of_one: what is printed behind the figures where a single image is scored.
+        optional: it is computed where it is asked for, and left out with a sentence where `compute`
+            raises `CaptioningError`.
+        signature: how it is computed, in short, for scores of the coco protocol.
     """
 
     compute: Callable[[Captions, References], float | list[float]]
@@ -28,6 +31,8 @@ class Score:
     column: str
     title: str = ""
     of_one: str = ""
+    optional: bool = False
+    signature: str = ""
 
     def figures(self, value: float | Sequence[float] | None) -> list[float | None]:
         """What `compute` returned, as a list; None for each figure of a run without this score."""
