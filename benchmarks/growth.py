@@ -27,6 +27,7 @@ def features(count: int) -> float:
     import numpy as np
     from PIL import Image
 
+    from captioning.data.ids import ImageIds
     from captioning.encoders import backbones, extraction, loading
 
     with tempfile.TemporaryDirectory() as name:
@@ -39,7 +40,7 @@ def features(count: int) -> float:
         paths = sorted((folder / "images").iterdir())
         encoder.extract(np.zeros((1, PIXELS, PIXELS, 3), np.uint8))
         start = time.perf_counter()
-        extraction.extract(encoder, paths, 32, folder)
+        extraction.extract(encoder, paths, 32, folder, False, ImageIds(paths))
         return time.perf_counter() - start
 
 

@@ -1,6 +1,5 @@
 """Grids of features: the encoder's, their file, and the way from pictures to captions by them."""
 
-import fcntl
 import json
 import multiprocessing
 import pickle
@@ -146,6 +145,7 @@ def test_features_in_another_file_are_refused(tmp_path):
 
 
 def test_a_file_in_use_is_said_so(tmp_path):
+    fcntl = pytest.importorskip("fcntl")
     path = write(tmp_path)
     with open(path, "rb") as other:
         fcntl.flock(other, fcntl.LOCK_EX)

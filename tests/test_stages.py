@@ -161,7 +161,6 @@ def test_the_seed_of_training_does_not_move_the_split(tmp_path):
 
 
 def test_a_feature_that_is_no_number_is_named_before_anything_is_trained(folder):
-    save_captioner(folder, 3.4)
     shutil.copy(folder / "features.pkl", folder / "whole.pkl")
     for split, value in (("train", np.nan), ("dev", np.inf), ("test", -np.inf)):
         features = artifacts.read_features(folder / "whole.pkl")

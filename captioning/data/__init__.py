@@ -10,6 +10,7 @@
 - `captions`: which images are usable, captions as word ids, features as a matrix.
 - `images`: pictures decoded and resized, in batches, while the caller computes.
 - `packing`: a folder of pictures → one HDF5 file; `hdf5`: that file, written and read.
+- `grids`: grids of features in one HDF5 file, written piece by piece and read by rows.
 - `seen`: which images an encoder was trained on.
 
 Where else to look: files that pass between scripts are `pipeline.artifacts`; pickles, archives

@@ -6,6 +6,8 @@ An **encoder** is a backbone with its preprocessing. What others may ask of one 
     encoder.tokens      features a picture: 1 where they are pooled, k of a grid of k places
     encoder.dimension   length of a feature
     encoder.extract(pixels)  uint8 (n, size, size, 3) → float32 (n, tokens, dimension)
+    encoder.extract_grid(pixels)  → float32 (n, k, dimension), the map that pooling averages
+    encoder.grid        its height and width in places; refused where there is no such map
     encoder.record      how to make it again, JSON-able
     encoder.seen        the images it was trained on
 

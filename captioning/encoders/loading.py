@@ -121,7 +121,8 @@ class Encoder:
         if self.build_with_grid is None:
             raise CaptioningError(
                 "expected an encoder whose features are the average over the places of one map, "
-                f"found {self.record.get('name')}, which has no such grid; leave --grid out"
+                f"found {self.record.get('name')}, which has no such grid; use another "
+                "encoder, or leave --grid out"
             )
         return self.build_with_grid()
 

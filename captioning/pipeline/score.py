@@ -33,8 +33,8 @@ def score(
 
     Args:
         folder: the dataset's, or those of several.
-        workdir: holds `features.pkl`, or `features-grid.hdf5` for a captioner that was trained on
-            grids, and `descriptions.txt`; the files written go there.
+        workdir: holds `features.pkl` and `descriptions.txt`, and `features-grid.hdf5` for a
+            captioner that was trained on grids; the files written go there.
         split_seed: see `splits.find_splits`.
         split: "train", "dev" or "test".
         model: the captioner's file; None takes the best in `captioners`.
@@ -53,6 +53,7 @@ def score(
     if report_file:
         pages.check_output(report_file)
     inputs = Inputs.read(folder, workdir, split_seed)
+    found = artifacts.load_features(workdir)  # what is wrong with it shows before Keras is loaded
     path = model or checkpoints.find_captioner(captioners or workdir)
     checkpoints.check_shipped(path)
 
@@ -64,11 +65,13 @@ def score(
     checkpoints.tell_choice(path, asked_for=model is not None)
     trained = captioner.load(path)
     tokenizer = _tokenizer_of(trained, inputs.tokenizer, path.parent)
-    features, encoder, seen = artifacts.load_features(workdir, trained.takes_grid)
+    if trained.takes_grid:
+        found = artifacts.load_features(workdir, grid=True)
+    features, encoder, seen = found
     flattered = inputs.check_unseen(split, seen, allow_seen)
     ids = inputs.usable(split, features)
     matrix = stack_features(features, ids, trained.decoder.looks)
-    del features
+    del found, features
     trained.check_features(matrix.shape[-1], encoder, math.prod(matrix.shape[1:-1]))
     said = dict(zip(ids, captions.write(trained, tokenizer, matrix), strict=True))
 

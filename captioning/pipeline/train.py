@@ -47,6 +47,8 @@ def train(
         the paths written: the checkpoints, best last, the history, the curves and the state.
     """
     inputs = Inputs.read(folder, workdir, split_seed)
+    found = artifacts.load_features(workdir)  # what is wrong with it shows before Keras is loaded
+
     console.announce_device(precision)
 
     from captioning.decoders import registry as decoders
@@ -57,12 +59,14 @@ def train(
 
     looks = decoders.DECODERS[plan.get("decoder", decoders.DEFAULT)].looks
     grid = looks and (workdir / artifacts.GRID).exists()
-    features, encoder, seen = artifacts.load_features(workdir, grid)
+    if grid:
+        found = artifacts.load_features(workdir, grid=True)
+    features, encoder, seen = found
     for split in ("dev", "test"):
         inputs.check_unseen(split, seen, allow_seen)
     ids = {split: inputs.usable(split, features) for split in ("train", "dev")}
     data = CaptionData.prepare(ids, inputs.descriptions, features, inputs.tokenizer, looks)
-    del features  # copied: they may be most of the memory
+    del found, features  # copied: they may be most of the memory
     if epochs is None and resume:
         epochs = training.epochs_of(workdir)
     run = Training.plan(data, epochs=epochs or usual_epochs, precision=precision, **plan)
@@ -72,8 +76,9 @@ def train(
         f"{data.vocabulary_size}, max_length {data.max_length}, D {data.dimension}"
     )
     if looks:
-        found = f"{artifacts.GRID}, {data.tokens} places an image" if grid else artifacts.FEATURES
-        console.note(f"the decoder looks at {found}{'' if grid else ', as grids of one place'}")
+        places = f"{artifacts.GRID}, {data.tokens} places an image"
+        of_one = f"{artifacts.FEATURES}, as grids of one place"
+        console.note(f"the decoder looks at {places if grid else of_one}")
     record = {
         "datasets": dataset.of(folder).names,
         "encoder": encoder,
