@@ -21,7 +21,7 @@ from captioning.runtime import console
 
 def parse_arguments():
     parser = console.parser(__doc__)
-    arguments.add_workplace(parser, workdir=None)
+    arguments.add_workplace(parser, workdir=None, draws="--sample")
     parser.add_argument("--split", choices=("dev", "test"), default="dev")
     parser.add_argument(
         "--model",
@@ -30,7 +30,10 @@ def parse_arguments():
         help="captioner, .keras or .h5 (default: the one with the lowest val_loss in its name)",
     )
     arguments.add_allow_seen(parser)
-    return parser.parse_args()
+    arguments.add_search(parser)
+    args = parser.parse_args()
+    args.how = arguments.search_of(parser, args)
+    return args
 
 
 def main() -> None:
@@ -49,6 +52,7 @@ def main() -> None:
         args.model,
         captioners=captioners,
         allow_seen=args.allow_seen,
+        how=args.how,
     )
     console.written(written)
 

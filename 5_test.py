@@ -19,7 +19,9 @@ def parse_arguments():
     parser = console.parser(__doc__)
     parser.add_argument("images", type=Path, nargs="+", metavar="IMAGE_OR_FOLDER")
     arguments.add_captioning(parser)
-    return parser.parse_args()
+    args = parser.parse_args()
+    args.how = arguments.search_of(parser, args)
+    return args
 
 
 def main() -> int:
@@ -39,6 +41,8 @@ def main() -> int:
         output=args.output,
         as_json=args.json,
         strict=args.strict,
+        attention=args.attention,
+        how=args.how,
     )
 
 

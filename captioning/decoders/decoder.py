@@ -38,17 +38,20 @@ class Config:
 class Decoder:
     """A network that writes captions, with its weights.
 
-    A decoder defines `Settings`, `build`, `fold`, `start` and `step`; it may define `file_form`.
+    A decoder defines `Settings`, `build`, `fold`, `start` and `step`; it may define `file_form`,
+    and `where`, if it looks.
 
     Attributes:
         name: its row of `registry.DECODERS`.
         Settings: dataclass of its hyper-parameters, see `runtime.settings`.
+        looks: whether it attends to the places of a grid, and `where` tells which.
         config: of this one.
         network: as `file_form` makes it.
     """
 
     name: str
     Settings: type
+    looks: bool = False
 
     def __init__(self, config: Config, network: keras.Model | None = None):
         self.config = config
@@ -106,6 +109,15 @@ class Decoder:
 
     def step(self, words: np.ndarray, state: Any) -> tuple[Any, Any]:
         """The next word after `words` int32 (n,): logits (n, vocabulary_size), and the state."""
+        raise NotImplementedError
+
+    def where(self, state: Any) -> Any:
+        """Where the step that gave `state` looked for the word that it predicted.
+
+        Returns:
+            float32 (n, k), weights of the k places of the grid in rows from the top left; they add
+            up to 1.
+        """
         raise NotImplementedError
 
 

@@ -9,6 +9,7 @@ from captioning.pipeline import artifacts, checkpoints
 from captioning.pipeline.inputs import Inputs
 from captioning.runtime import console, files, versions
 from captioning.runtime.errors import CaptioningError
+from captioning.search import registry as search
 
 if TYPE_CHECKING:  # Keras is loaded by the stages that need it
     from captioning.decoders.captioner import Captioner
@@ -22,6 +23,7 @@ def score(
     model: Path | None,
     captioners: Path | None = None,
     allow_seen: bool = False,
+    how: dict | None = None,
 ) -> list[Path]:
     """Caption a split from its features and print its scores, see `scores.report`.
 
@@ -33,9 +35,11 @@ def score(
         model: the captioner's file; None takes the best in `captioners`.
         captioners: a folder; None is `workdir`.
         allow_seen: warn, instead of raising, where the encoder was trained on images of the split.
+        how: the `search` and its options, see `search.captions`; None is greedy search.
 
     Returns:
-        the paths written: scores and captions.
+        the paths written: scores, captions and, where more than one of an image was asked for,
+        candidates.
 
     Raises:
         CaptioningError: if a file is missing or damaged, or if captioner, features and captions
@@ -60,19 +64,26 @@ def score(
     matrix = stack_features(features, ids)
     del features
     trained.check_features(matrix.shape[1], encoder)
-    said = dict(zip(ids, captions.write(trained, tokenizer, matrix), strict=True))
+    how = how or {"search": search.DEFAULT}
+    found = captions.candidates(trained, tokenizer, matrix, keys=ids, **how)
+    said = {key: best for key, (best, *_) in zip(ids, found, strict=True)}
+    captions.tell_oddities(said.values(), trained.max_length, least=2)
 
-    result = {"model": str(path), "split": split, "images": len(ids)}
+    result = {"model": str(path), "split": split, "images": len(ids), "search": how}
     result |= {"training": trained.record.get("settings"), artifacts.SEEN: flattered}
     words = {key: caption.words for key, caption in said.items()}
     result |= report(words, inputs.descriptions)
     result |= {"model_sha256": files.sha256(path), "encoder": encoder}
     result |= {"versions": versions.installed()}
     sentences = {key: caption.sentence for key, caption in said.items()}
-    return [
+    written = [
         files.write_json(workdir / f"bleu-{split}.json", result),
         files.write_json(workdir / f"captions-{split}.json", sentences),
     ]
+    if how.get("candidates", 1) > 1:
+        rows = {key: [c.record for c in row] for key, row in zip(ids, found, strict=True)}
+        written.append(files.write_json(workdir / f"candidates-{split}.json", rows))
+    return written
 
 
 def _tokenizer_of(captioner: "Captioner", fitted: Tokenizer, folder: Path) -> Tokenizer:

@@ -2,7 +2,8 @@
 
 - `contact_sheet`: pictures with captions beneath on one page; as a program, pages one below the
   other.
+- `attention`: where a decoder looked, over the picture, a panel a word.
 
-It takes pictures and texts and knows nothing of captioners; 5_test.py draws with it by way of
+They take pictures and texts and know nothing of captioners; 5_test.py draws with them by way of
 `pipeline`. Tables of figures are `evaluation`'s, curves of a training `runtime.training`'s.
 """
