@@ -155,3 +155,16 @@ def test_a_feature_that_is_no_number_is_named_before_anything_is_trained(folder)
         for run in (train, scores):
             with pytest.raises(CaptioningError, match=f"feature of {SPLITS[split][0]}"):
                 run(folder)
+
+
+def test_scores_tell_how_captions_were_found(folder):
+    save_captioner(folder, 3.4)
+    assert scores(folder)["search"] == {"search": "greedy"}
+    assert not (folder / "candidates-dev.json").exists()
+    how = {"search": "beam", "beam": 3, "length_penalty": 0.5, "candidates": 2}
+    assert scores(folder, how=how)["search"] == how
+    best = json.loads((folder / "captions-dev.json").read_text())
+    candidates = json.loads((folder / "candidates-dev.json").read_text())
+    assert {key: row[0]["caption"] for key, row in candidates.items()} == best
+    for row in candidates.values():
+        assert [set(c) for c in row] == [{"caption", "score", "finished"}] * 2
