@@ -6,11 +6,16 @@ neither. Readers who look for `evaluate.py`: this is it.
 
     python 3_BLEU.py
     python 3_BLEU.py --dataset ~/flickr8k --workdir work --split test
+    python 3_BLEU.py --beam 3 --candidates 3
 
 Without --workdir, the captioner and the features each come from the current folder, or from
 `Pre-trained/` where only that holds them.
 
-Files: bleu-dev.json (scores), captions-dev.json (image id → caption).
+Captions are found by greedy search, as the reference's; bleu-dev.json tells how. Figures of two
+searches are two results.
+
+Files: bleu-dev.json (scores), captions-dev.json (image id → caption); with --candidates of 2 or
+more candidates-dev.json (image id → its captions with their log-probabilities, the best first).
 """
 
 from pathlib import Path

@@ -1,9 +1,13 @@
 """Stage 5: caption any image, or every image of a folder.
 
-Prints a line `path<TAB>caption` an image. Readers who look for `infer.py`: this is it.
+Prints a line `path<TAB>caption` an image; with --candidates of 2 or more a line
+`path<TAB>caption<TAB>log-probability` for each of its captions, the best first.
+Readers who look for `infer.py`: this is it.
 
     python 5_test.py photo.jpg
     python 5_test.py holiday/ --workdir work --output captions.png
+    python 5_test.py photo.jpg --beam 3 --candidates 3
+    python 5_test.py photo.jpg --attention maps.png
 
 The captioner and the tokenizer come from the folder of --model, else from the current one if it
 holds a captioner, else from `Pre-trained/`; the encoder is the one the captioner was trained with.

@@ -3,7 +3,8 @@
     python jigsaw/Jigsaw_test_bleu.py
     python jigsaw/Jigsaw_test_bleu.py --dataset ~/flickr8k --workdir jigsaw_work --split dev
 
-Files: bleu-test.json (scores), captions-test.json (image id → caption).
+Files: bleu-test.json (scores), captions-test.json (image id → caption); with --candidates of 2 or
+more candidates-test.json.
 """
 
 import sys

@@ -170,6 +170,18 @@ def test_an_ended_caption_comes_before_a_likelier_one_that_was_cut():
     assert words_of([found]) == [[(END,), (A, A, A)]]
 
 
+def test_a_caption_that_ends_leaves_its_place_for_good():
+    def chances(image, said):
+        if not said:
+            return row(a=0.6, end=0.4)
+        return row(dog=0.6, cat=0.4) if len(said) == 1 else row(end=0.9, a=0.1)
+
+    (found,) = beam(Toy(chances), START, END, images(0), beam=2, candidates=2)
+    assert words_of([found]) == [[(A, DOG, END), (END,)]]
+    (found,) = beam(Toy(chances), START, END, images(0), beam=3, candidates=3)
+    assert words_of([found]) == [[(A, DOG, END), (A, CAT, END), (END,)]]
+
+
 def test_a_search_ends_when_nothing_better_can_come():
     def chances(image, said):
         return row(end=0.9, a=0.06, dog=0.04)
