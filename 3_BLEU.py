@@ -7,11 +7,17 @@ Readers who look for `evaluate.py`: this is it.
 
     python 3_BLEU.py
     python 3_BLEU.py --dataset ~/flickr8k --workdir work --split test --report report.html
+    python 3_BLEU.py --beam 3 --candidates 3
 
 Without --workdir, the captioner and the features each come from the current folder, or from
 `Pre-trained/` where only that holds them.
 
-Files: bleu-dev.json (scores), captions-dev.json (image id → caption), and with --report a page.
+Captions are found by greedy search, as the reference's; bleu-dev.json tells how. Figures of two
+searches are two results.
+
+Files: bleu-dev.json (scores), captions-dev.json (image id → caption); with --candidates of 2 or
+more candidates-dev.json (image id → its captions with their log-probabilities, the best first);
+with --report a page.
 """
 
 from pathlib import Path
@@ -22,7 +28,7 @@ from captioning.runtime import console
 
 def parse_arguments():
     parser = console.parser(__doc__)
-    arguments.add_workplace(parser, workdir=None)
+    arguments.add_workplace(parser, workdir=None, draws="--sample")
     parser.add_argument("--split", choices=("dev", "test"), default="dev")
     parser.add_argument(
         "--model",
@@ -42,7 +48,10 @@ def parse_arguments():
         help="coco protocol with METEOR, in Java (pip install -r requirements-meteor.txt)",
     )
     arguments.add_allow_seen(parser)
-    return parser.parse_args()
+    arguments.add_search(parser)
+    args = parser.parse_args()
+    args.how = arguments.search_of(parser, args)
+    return args
 
 
 def main() -> None:
@@ -63,6 +72,7 @@ def main() -> None:
         allow_seen=args.allow_seen,
         report_file=args.report,
         asked=["meteor"] if args.meteor else [],
+        how=args.how,
     )
     console.written(written)
 

@@ -1,9 +1,13 @@
 """Stage 5: caption any image, or every image of a folder.
 
-Prints a line `path<TAB>caption` an image. Readers who look for `infer.py`: this is it.
+Prints a line `path<TAB>caption` an image; with --candidates of 2 or more a line
+`path<TAB>caption<TAB>log-probability` for each of its captions, the best first.
+Readers who look for `infer.py`: this is it.
 
     python 5_test.py photo.jpg
     python 5_test.py holiday/ --workdir work --output captions.png
+    python 5_test.py photo.jpg --beam 3 --candidates 3
+    python 5_test.py photo.jpg --attention maps.png
 
 The captioner and the tokenizer come from the folder of --model, else from the current one if it
 holds a captioner, else from `Pre-trained/`; the encoder is the one the captioner was trained with.
@@ -19,7 +23,9 @@ def parse_arguments():
     parser = console.parser(__doc__)
     parser.add_argument("images", type=Path, nargs="+", metavar="IMAGE_OR_FOLDER")
     arguments.add_captioning(parser)
-    return parser.parse_args()
+    args = parser.parse_args()
+    args.how = arguments.search_of(parser, args)
+    return args
 
 
 def main() -> int:
@@ -39,6 +45,8 @@ def main() -> int:
         output=args.output,
         as_json=args.json,
         strict=args.strict,
+        attention=args.attention,
+        how=args.how,
     )
 
 

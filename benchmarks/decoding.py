@@ -1,10 +1,11 @@
-"""Greedy captions of many images: batched beside one `predict` a word, as the reference.
+"""Captions of many images: greedy beside one `predict` a word, as the reference; other searches.
 
-    python benchmarks/decoding.py --images 1000 --one-by-one 20
+    python benchmarks/decoding.py --images 1000 --one-by-one 20 --beam 3
 
 Both decode with the captioner in Pre-trained/ what its encoder sees in made-up pictures. The
 one-word loop is timed on its first images, as the reference has it (`predict`) and without Keras's
-overhead (the network called directly); its captions must be the same.
+overhead (the network called directly); its captions must be the same. Beam search and sampling take
+turns with greedy search.
 """
 
 import sys
@@ -44,6 +45,7 @@ def main() -> None:
     parser = console.parser(__doc__)
     parser.add_argument("--images", type=console.positive_int, default=1000)
     parser.add_argument("--one-by-one", type=console.positive_int, default=20, metavar="N")
+    parser.add_argument("--beam", type=console.positive_int, default=3, metavar="N")
     args = parser.parse_args()
 
     from captioning.decoders import captioner
@@ -63,6 +65,22 @@ def main() -> None:
 
     first, warm = common.fastest(all_at_once, rounds=1), common.fastest(all_at_once, rounds=3)
     print(f"batched: {len(matrix)} captions in {first:.2f} s at first, {warm:.2f} s warm")
+    searches = {
+        "greedy": {},
+        f"beam of {args.beam}": {"search": "beam", "beam": args.beam},
+        "sampling": {"search": "sample"},
+        "sampling, top-p .9": {"search": "sample", "top_p": 0.9},
+    }
+    ways = {
+        name: lambda how=how: captions.write(model, tokenizer, matrix, **how)
+        for name, how in searches.items()
+    }
+    seconds = common.take_turns(ways, rounds=3)
+    for name in list(ways)[1:]:
+        times = seconds[name] / seconds["greedy"]
+        print(
+            f"{name}: {seconds[name]:.2f} s, {times:.2f} times greedy's {seconds['greedy']:.2f} s"
+        )
     few = matrix[: args.one_by_one]
     for name, forward in (
         ("predict", lambda batch: model.network.predict(batch, verbose=0)),

@@ -3,7 +3,8 @@
     python jigsaw/Jigsaw_test_bleu.py
     python jigsaw/Jigsaw_test_bleu.py --dataset ~/flickr8k --workdir jigsaw_work --split dev
 
-Files: bleu-test.json (scores), captions-test.json (image id → caption).
+Files: bleu-test.json (scores), captions-test.json (image id → caption); with --candidates of 2 or
+more candidates-test.json.
 """
 
 import sys
@@ -17,7 +18,7 @@ from captioning.runtime import console
 
 def main() -> None:
     parser = console.parser(__doc__)
-    arguments.add_workplace(parser, "jigsaw_work")
+    arguments.add_workplace(parser, "jigsaw_work", draws="--sample")
     parser.add_argument(
         "--split", choices=("dev", "test"), default="test", help="default: %(default)s"
     )
@@ -25,7 +26,9 @@ def main() -> None:
         "--model", type=Path, metavar="FILE", help="default: the one with the lowest val_loss"
     )
     arguments.add_allow_seen(parser)
+    arguments.add_search(parser)
     args = parser.parse_args()
+    how = arguments.search_of(parser, args)
 
     from captioning.pipeline.score import score
 
@@ -37,6 +40,7 @@ def main() -> None:
             args.split,
             args.model,
             allow_seen=args.allow_seen,
+            how=how,
         )
     )
 

@@ -21,6 +21,7 @@ def main() -> int:
     parser.add_argument("images", type=Path, nargs="+", metavar="IMAGE_OR_FOLDER")
     arguments.add_captioning(parser, "jigsaw_work")
     args = parser.parse_args()
+    how = arguments.search_of(parser, args)
 
     from captioning.pipeline.caption import caption
 
@@ -33,6 +34,8 @@ def main() -> int:
         output=args.output,
         as_json=args.json,
         strict=args.strict,
+        attention=args.attention,
+        how=how,
     )
 
 

@@ -206,3 +206,16 @@ def test_scores_of_full_captions_are_of_cleaned_words_under_the_references_proto
     words = ["a", "man", "'s", "t-shirt", "endseq"]
     assert score._cleaned(words) == ["man", "tshirt", "endseq"]
     assert score._cleaned(words[:-1]) == ["man", "tshirt"]
+
+
+def test_scores_tell_how_captions_were_found(folder):
+    save_captioner(folder, 3.4)
+    assert scores(folder)["search"] == {"search": "greedy"}
+    assert not (folder / "candidates-dev.json").exists()
+    how = {"search": "beam", "beam": 3, "length_penalty": 0.5, "candidates": 2}
+    assert scores(folder, how=how)["search"] == how
+    best = json.loads((folder / "captions-dev.json").read_text())
+    candidates = json.loads((folder / "candidates-dev.json").read_text())
+    assert {key: row[0]["caption"] for key, row in candidates.items()} == best
+    for row in candidates.values():
+        assert [set(c) for c in row] == [{"caption", "score", "finished"}] * 2

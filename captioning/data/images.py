@@ -31,11 +31,11 @@ class UnreadableImage(CaptioningError):
         super().__init__(printable(reason.rstrip(".")))
 
 
-def check_suffix(output: Path) -> None:
+def check_suffix(output: Path, option: str = "--output") -> None:
     """Raise `CaptioningError` if a picture that is to be drawn has the suffix of none."""
     if output.suffix.lower() not in PICTURE_SUFFIXES:
         raise CaptioningError(
-            f"expected --output to end in {', '.join(PICTURE_SUFFIXES)}, found {str(output)!r}"
+            f"expected {option} to end in {', '.join(PICTURE_SUFFIXES)}, found {str(output)!r}"
         )
 
 

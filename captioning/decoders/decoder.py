@@ -120,7 +120,12 @@ class Decoder:
         raise NotImplementedError
 
     def where(self, state: Any) -> Any:
-        """Where it looked for the word that the last `step` tells: float (n, k), rows sum to 1."""
+        """Where the step that gave `state` looked for the word that it predicted.
+
+        Returns:
+            float32 (n, k), weights of the k places of the grid in rows from the top left; they add
+            up to 1.
+        """
         raise NotImplementedError
 
 

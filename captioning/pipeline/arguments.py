@@ -9,6 +9,8 @@ from captioning.objectives import registry as recipes
 from captioning.runtime import console
 from captioning.runtime.registry import Registry
 
+_WIDEST = 100  # captions of an image at a time
+
 
 def add_workplace(
     parser: argparse.ArgumentParser, workdir: str | None = ".", draws: str = ""
@@ -109,8 +111,105 @@ def add_captioning(parser: argparse.ArgumentParser, workdir: str | None = None) 
     parser.add_argument(
         "--output", type=Path, metavar="PNG", help="draw the pictures with their captions"
     )
+    parser.add_argument(
+        "--attention",
+        type=Path,
+        metavar="PNG",
+        help="draw where the decoder looked for each word, of one image",
+    )
     parser.add_argument("--json", action="store_true", help="print JSON instead of lines")
     add_strict(parser)
+    add_search(parser)
+    console.add_seed(parser, "--sample")
+
+
+def add_search(parser: argparse.ArgumentParser) -> None:
+    """Add how captions are found, all but --seed: see `search_of`."""
+    parser.add_argument(
+        "--beam",
+        type=_captions,
+        metavar="N",
+        help="beam search, which keeps N captions of an image at a time (default: greedy search)",
+    )
+    parser.add_argument(
+        "--length-penalty",
+        type=_penalty,
+        metavar="X",
+        help="of --beam: captions are ranked by log-probability / length^X; 0 favours short ones "
+        "(default: 1)",
+    )
+    parser.add_argument(
+        "--sample", action="store_true", help="draw each word by its probability, see --seed"
+    )
+    parser.add_argument(
+        "--temperature",
+        type=console.positive_float,
+        metavar="X",
+        help="of --sample: below 1 likely words are drawn more often, above 1 less (default: 1)",
+    )
+    parser.add_argument(
+        "--top-p",
+        type=_mass,
+        metavar="P",
+        help="of --sample: draw from the fewest words whose probabilities add up to P (default: 1)",
+    )
+    parser.add_argument(
+        "--candidates",
+        type=_captions,
+        default=1,
+        metavar="K",
+        help="captions of an image, with --beam of K or more or with --sample (default: 1)",
+    )
+
+
+def search_of(parser: argparse.ArgumentParser, args: argparse.Namespace) -> dict:
+    """The search that was asked for: its name as `search`, and its options.
+
+    Options that do not go together end the program with a sentence, as wrong usage does.
+    """
+    if args.sample and args.beam:
+        parser.error("--sample and --beam are two searches; leave one out")
+    for mode, options in (("beam", ["length_penalty"]), ("sample", ["temperature", "top_p"])):
+        for option in options:
+            if getattr(args, option) is not None and not getattr(args, mode):
+                parser.error(f"--{option.replace('_', '-')} is an option of --{mode}; add that")
+    if args.candidates > (args.beam or 1) and not args.sample:
+        parser.error(
+            f"--candidates {args.candidates} needs --beam {args.candidates} or more, or --sample"
+        )
+    if args.sample:
+        options = {"temperature": args.temperature or 1.0, "top_p": args.top_p or 1.0}
+        return {"search": "sample", **options, "seed": args.seed, "candidates": args.candidates}
+    if args.beam:
+        penalty = 1.0 if args.length_penalty is None else args.length_penalty
+        options = {"beam": args.beam, "length_penalty": penalty}
+        return {"search": "beam", **options, "candidates": args.candidates}
+    return {"search": "greedy"}
+
+
+def _captions(text: str) -> int:
+    value = int(text)
+    if not 1 <= value <= _WIDEST:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1 to {_WIDEST}, got {text}")
+    return value
+
+
+def _penalty(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 10:
+        raise argparse.ArgumentTypeError(f"expected a number from 0 to 10, got {text}")
+    return value
+
+
+def _mass(text: str) -> float:
+    value = console.share(text)
+    if not value:
+        raise argparse.ArgumentTypeError(f"expected a number above 0, to 1, got {text}")
+    return value
+
+
+# argparse names the type in "invalid … value"
+_captions.__name__, _penalty.__name__, _mass.__name__ = "whole number", "number", "number"
 
 
 def add_text(parser: argparse.ArgumentParser) -> None:

@@ -7,16 +7,22 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from captioning.data import images
 from captioning.pipeline import artifacts, checkpoints
 from captioning.runtime import console, files
 from captioning.runtime.errors import CaptioningError
+from captioning.search import registry
 
 CELL_WIDTH = 240  # pixels of a picture on a contact sheet
 
 if TYPE_CHECKING:  # Keras is loaded by the stages that need it
+    from PIL.Image import Image
+
     from captioning.decoders.captioner import Captioner
     from captioning.encoders.loading import Encoder
+    from captioning.search.captions import Caption
 
 
 def caption(
@@ -29,8 +35,12 @@ def caption(
     output: Path | None,
     as_json: bool,
     strict: bool = False,
+    attention: Path | None = None,
+    how: dict | None = None,
 ) -> int:
     """Caption images and folders of images, and print a line `path<TAB>caption` for each image.
+
+    Where several candidates of an image are asked for, a line `path<TAB>caption<TAB>score` each.
 
     Args:
         inputs: files and folders of images.
@@ -40,8 +50,11 @@ def caption(
         encoder_name: name or file of the encoder; None takes the one that the captioner's record
             names.
         output: a picture to draw, a contact sheet of all images with their captions.
-        as_json: print a list of {"image", "caption"} instead, when all is done.
+        as_json: print a list of {"image", "caption", "candidates"} instead, when all is done;
+            candidates are {"caption", "score", "finished"}, the best first.
         strict: see `images.batches`.
+        attention: a picture to draw, where the decoder looked for each word; of one image.
+        how: the `search` and its options, see `search.captions`; None is greedy search.
 
     Returns:
         the exit code: 3 if some files were no readable images, else 0.
@@ -49,11 +62,15 @@ def caption(
     Raises:
         CaptioningError: if no image can be read, if captioner, tokenizer and encoder do not belong
             together or one of them cannot be had, or, with `strict`, at the first file that cannot
-            be read.
+            be read; with `attention`, if there are several images or the decoder does not look.
     """
-    if output:
-        images.check_suffix(output)
+    how = how or {"search": registry.DEFAULT}
+    for picture, option in ((output, "--output"), (attention, "--attention")):
+        if picture:
+            images.check_suffix(picture, option)
     paths = _images_of(inputs)
+    if attention and len(paths) != 1:
+        raise CaptioningError(f"expected one image for --attention, found {len(paths):,}; name one")
     tokenizer_file = tokenizer_file or workdir / artifacts.TOKENIZER
     tokenizer = artifacts.load_tokenizer(tokenizer_file)
     path = model or checkpoints.find_captioner(workdir)
@@ -66,34 +83,45 @@ def caption(
     checkpoints.tell_choice(path, asked_for=model is not None)
     trained = captioner.load(path)
     tokenizer.check_fits(*trained.vocabulary)
+    if attention and not trained.decoder.looks:
+        raise CaptioningError(
+            "expected a captioner whose decoder looks at places of the picture for --attention, "
+            f"found the decoder {trained.decoder.name!r}; train one that does "
+            "(2_train_IC_model.py --decoder attention)"
+        )
     encoder = _encoder_of(trained, encoder_name, path.parent)
     extract, record, tokens = encoder.extract, encoder.record, encoder.tokens
     if trained.takes_grid:
         extract, record = encoder.extract_grid, encoder.grid_record
         tokens = math.prod(encoder.grid)
     trained.check_features(encoder.dimension, record, tokens)
-    captions, skipped = {}, {}
+    found, skipped, maps = {}, {}, None
     with console.Progress(len(paths), "captions") as progress:
         for batch in images.batches(paths, encoder.size, 16, strict=strict):
             skipped |= batch.unreadable
             if batch.paths:
-                found = search.write(trained, tokenizer, extract(batch.pixels))
-                captions |= {
-                    path: caption.sentence for path, caption in zip(batch.paths, found, strict=True)
-                }
+                features = extract(batch.pixels)
+                names = [file.name for file in batch.paths]
+                said = search.candidates(trained, tokenizer, features, keys=names, **how)
+                found |= zip(batch.paths, said, strict=True)
+                if attention:
+                    maps = search.look(trained, tokenizer, features[0], said[0][0])
             if not as_json:
                 for file in batch.paths:
-                    console.result(f"{file}\t{captions[file]}")
+                    _print(file, found[file], scores=how.get("candidates", 1) > 1)
             progress.update(len(batch.paths) + len(batch.unreadable))
     if as_json:
-        rows = [{"image": str(file), "caption": line} for file, line in captions.items()]
-        print(json.dumps(rows, indent=2, ensure_ascii=False))
+        print(json.dumps([_row(*image) for image in found.items()], indent=2, ensure_ascii=False))
+    best = {file: said[0] for file, said in found.items()}
+    search.tell_oddities(best.values(), trained.max_length)
     for file, reason in skipped.items():
         console.note(f"skipped {file}: {reason}")
-    if not captions:
+    if not found:
         raise CaptioningError("expected at least one readable image, found none")
-    if output:
-        console.written([_draw(captions, output)], sys.stderr if as_json else sys.stdout)
+    written = [_draw(best, output)] if output else []
+    if attention:
+        written += [_draw_attention(*image, maps, attention) for image in best.items()]
+    console.written(written, sys.stderr if as_json else sys.stdout)
     return console.SOME_SKIPPED if skipped else console.DONE
 
 
@@ -135,15 +163,37 @@ def _encoder_of(network: "Captioner", name: str | None, folder: Path) -> "Encode
     return loading.load(name)
 
 
-def _draw(captions: dict[Path, str], output: Path) -> Path:
+def _print(file: Path, said: Sequence["Caption"], scores: bool) -> None:
+    for caption in said:
+        score = f"\t{caption.score:.3f}" if scores else ""
+        console.result(f"{file}\t{caption.sentence}{score}")
+
+
+def _row(file: Path, said: Sequence["Caption"]) -> dict:
+    candidates = [caption.record for caption in said]
+    return {"image": str(file), "caption": said[0].sentence, "candidates": candidates}
+
+
+def _draw(captions: dict[Path, "Caption"], output: Path) -> Path:
     from captioning.report.contact_sheet import contact_sheet
 
-    pictures = []
-    for path, line in captions.items():
-        picture = images.load_rgb(path)
-        picture.thumbnail((2 * CELL_WIDTH, 2 * CELL_WIDTH))  # a folder of photos must fit in memory
-        pictures.append((picture, line))
-    sheet = contact_sheet(pictures, width=CELL_WIDTH)
+    pictures = [(_thumbnail(path), caption.sentence) for path, caption in captions.items()]
+    return _save(contact_sheet(pictures, width=CELL_WIDTH), output)
+
+
+def _draw_attention(path: Path, caption: "Caption", maps: np.ndarray, output: Path) -> Path:
+    from captioning.report.attention import attention_page
+
+    return _save(attention_page(_thumbnail(path), caption.sentence.split(), maps), output)
+
+
+def _thumbnail(path: Path) -> "Image":
+    picture = images.load_rgb(path)
+    picture.thumbnail((2 * CELL_WIDTH, 2 * CELL_WIDTH))  # a folder of photos must fit in memory
+    return picture
+
+
+def _save(page: "Image", output: Path) -> Path:
     with files.atomic(output) as temporary:
-        sheet.save(temporary)
+        page.save(temporary)
     return output

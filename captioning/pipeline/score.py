@@ -13,6 +13,7 @@ from captioning.pipeline import report as pages
 from captioning.pipeline.inputs import Inputs
 from captioning.runtime import console, files, versions
 from captioning.runtime.errors import CaptioningError
+from captioning.search import registry as search
 
 if TYPE_CHECKING:  # Keras is loaded by the stages that need it
     from captioning.decoders.captioner import Captioner
@@ -28,6 +29,7 @@ def score(
     allow_seen: bool = False,
     report_file: Path | None = None,
     asked: Collection[str] = (),
+    how: dict | None = None,
 ) -> list[Path]:
     """Caption a split from its features and print its scores, see `scores.report`.
 
@@ -42,9 +44,11 @@ def score(
         allow_seen: warn, instead of raising, where the encoder was trained on images of the split.
         report_file: a page to write besides, see `pipeline.report`.
         asked: optional scores to compute, see `scores.report`.
+        how: the `search` and its options, see `search.captions`; None is greedy search.
 
     Returns:
-        the paths written: scores and captions, and the page.
+        the paths written: scores, captions and, where more than one of an image was asked for,
+        candidates; the page.
 
     Raises:
         CaptioningError: if a file is missing or damaged, or if captioner, features and captions
@@ -73,9 +77,12 @@ def score(
     matrix = stack_features(features, ids, trained.decoder.looks)
     del found, features
     trained.check_features(matrix.shape[-1], encoder, math.prod(matrix.shape[1:-1]))
-    said = dict(zip(ids, captions.write(trained, tokenizer, matrix), strict=True))
+    how = how or {"search": search.DEFAULT}
+    found = captions.candidates(trained, tokenizer, matrix, keys=ids, **how)
+    said = {key: best for key, (best, *_) in zip(ids, found, strict=True)}
+    captions.tell_oddities(said.values(), trained.max_length, least=2)
 
-    result = {"model": str(path), "split": split, "images": len(ids)}
+    result = {"model": str(path), "split": split, "images": len(ids), "search": how}
     result |= {"training": trained.record.get("settings"), artifacts.SEEN: flattered}
     result |= reported({key: caption.words for key, caption in said.items()}, inputs, asked)
     result |= {"model_sha256": files.sha256(path), "encoder": encoder}
@@ -85,6 +92,9 @@ def score(
         files.write_json(workdir / f"bleu-{split}.json", result),
         files.write_json(workdir / f"captions-{split}.json", sentences),
     ]
+    if how.get("candidates", 1) > 1:
+        rows = {key: [c.record for c in row] for key, row in zip(ids, found, strict=True)}
+        written.append(files.write_json(workdir / f"candidates-{split}.json", rows))
     if report_file:
         written.append(pages.write(report_file, inputs, said, result))
     return written

@@ -2,6 +2,7 @@
 
 - `contact_sheet`: pictures with captions beneath on one page; as a program, pages one below the
   other.
+- `attention`: where a decoder looked, over the picture, a panel a word.
 - `page`: one HTML file with scores, curves and every image, where captions are judged by eye; its
   template, style and script are `page.html.j2`, `page.css` and `page.js`.
 - `marks`: the judgements that the page exports, counted and drawn.

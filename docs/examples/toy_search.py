@@ -1,4 +1,4 @@
-"""A search that draws each word by its probability.
+"""A search that draws each word by its probability, in a batch all from one source.
 
 As captioning/search/toy.py it needs one more line, in search/registry.py:
 
@@ -9,7 +9,7 @@ import numpy as np
 from keras import ops
 
 
-def dice(decoder, start, end, features, seed=0):
+def dice(decoder, start, end, features, keys, seed=0):
     rng, count = np.random.default_rng(seed), len(features)
     state, words = decoder.start(features), np.full(count, start)
     ids = np.zeros((count, decoder.config.max_length), np.int32)
@@ -22,4 +22,4 @@ def dice(decoder, start, end, features, seed=0):
         ids[going, step] = words[going]
         scores[going] += np.log(chances[np.arange(count), words])[going]
         going &= (words != end) & (words != 0)
-    return ids, scores
+    return [[caption] for caption in zip(ids, scores, strict=True)]  # one of each image
