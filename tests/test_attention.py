@@ -71,7 +71,7 @@ def test_places_that_make_no_square(places):
 
 @dataclasses.dataclass
 class Encoder:
-    size, dimension, record = 8, 1, None
+    size, dimension, tokens, record = 8, 1, 4, None
 
     def extract(self, pixels):
         return np.zeros((len(pixels), 4, 1), np.float32)

@@ -115,7 +115,11 @@ def test_a_search_is_a_file_and_a_line(trained):
         ("bag", {"units": 100_000}, "too small for"),
         ("bag", {"units": "wide"}, "a whole number, at least 1 for units, found 'wide'"),
         ("bag", {"width": 3}, "expected one of the settings units, found 'width'"),
-        ("another", {"units": 16}, r"m\.keras: 'another' is no decoder; known are: merge, bag"),
+        (
+            "another",
+            {"units": 16},
+            r"m\.keras: 'another' is no decoder; known are: merge, attention, transformer, bag",
+        ),
     ],
 )
 def test_a_record_of_another_decoder_is_refused(trained, tmp_path, name, settings, sentence):

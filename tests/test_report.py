@@ -10,11 +10,14 @@ import re
 import runpy
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from captioning.data import text
+from captioning.data.dataset import Dataset
 from captioning.pipeline import report as pipeline_report
 from captioning.report import marks as marks_module
 from captioning.report.marks import INKS, MARKS, Marked, read, tally, wilson
@@ -319,11 +322,14 @@ def test_the_page_of_a_split_shows_what_people_wrote_and_counts_missing_pictures
     name = "model-ep002-loss2.000-val_loss3.000.keras"
     (tmp_path / "history.csv").write_text("epoch,loss,val_loss\n1,4.0,3.5\n2,2.0,3.0\n")
     result = {"split": "dev", "model": str(tmp_path / name), "cider": 0.5, "rouge_l": 0.25}
-    result |= {"reference": [0.1] * 4, "standard": [0.2] * 4}
-    output = tmp_path / "report.html"
+    result |= {"reference": [0.1] * 4, "standard": [0.2] * 4, "language": {"words": 7}}
+    output, inputs = (
+        tmp_path / "report.html",
+        SimpleNamespace(source=Dataset(tiny), descriptions=cleaned),
+    )
 
     def written():
-        assert pipeline_report.write(output, tiny, captions, cleaned, result) == output
+        assert pipeline_report.write(output, inputs, captions, result) == output
         return output.read_text(), capsys.readouterr().err
 
     html, said = written()
@@ -337,6 +343,14 @@ def test_the_page_of_a_split_shows_what_people_wrote_and_counts_missing_pictures
     assert "000_red: no such file, 001_green: not an image" in said
     assert html.count("<polyline") == 2
     assert "reference protocol" in html
+    assert "different words said" in html
+    result["coco"] = {"bleu": [0.3] * 4, "cider": 0.7, "rouge_l": 0.1}
+    html, _ = written()
+    own = [item["cider"] for item in embedded(html)["items"]]
+    raw = text.coco_all({key: inputs.source.captions[key] for key in words})
+    assert np.mean(own) == pytest.approx(cider(words, raw))
+    assert "coco protocol" in html
+    del result["coco"]
 
     for history, complaint in (
         ("epoch,loss,val_loss\n2,2.0,3.1\n", "of another run"),

@@ -11,7 +11,8 @@ from captioning.pipeline.inputs import Inputs
 from captioning.runtime import console, files
 from captioning.runtime.errors import CaptioningError, few, printable, refusing
 from captioning.scores import cider
-from captioning.scores.registry import SCORES
+from captioning.scores.language import LABELS
+from captioning.scores.registry import COCO, SCORES
 
 if TYPE_CHECKING:
     from captioning.search.captions import Caption
@@ -98,18 +99,21 @@ def _thumbnails(source: dataset.Dataset, ids: Sequence[str]) -> dict[str, bytes]
 
 
 def _tables(result: Mapping) -> list:
-    """A table for each protocol; scores that have none share one."""
+    """A table for each protocol, and one of what the captions say."""
     from captioning.report.page import Table
 
     tables = []
-    for name, score in SCORES.items():
-        figures = zip(score.labels, score.figures(result.get(name)), strict=True)
-        rows = [(label, figure) for label, figure in figures if figure is not None]
-        title = score.title.rstrip(":")
-        if not title and tables and not tables[-1].title:
-            tables[-1].rows.extend(rows)
-        elif rows:
-            tables.append(Table(title, rows))
+    for registry, found in ((SCORES, result), (COCO, result.get("coco", {}))):
+        for name, score in registry.items():
+            figures = zip(score.labels, score.figures(found.get(name)), strict=True)
+            rows = [(label, figure) for label, figure in figures if figure is not None]
+            if rows and (score.title or not tables):
+                tables.append(Table(score.title.rstrip(":"), rows))
+            elif rows:
+                tables[-1].rows.extend(rows)
+    said = result.get("language", {}).items()
+    if rows := [(LABELS[key], figure) for key, figure in said if figure is not None]:
+        tables.append(Table("what the captions say", rows))
     return tables
 
 

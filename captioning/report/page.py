@@ -51,7 +51,7 @@ class Table(NamedTuple):
     """Figures under a title: (label, figure) in the order of the rows."""
 
     title: str
-    rows: Sequence[tuple[str, float]]
+    rows: Sequence[tuple[str, int | float]]
 
 
 def page(
