@@ -7,6 +7,7 @@ EXAMPLES ?= 20000
 DEMO := demo_work
 SCENES := 1200
 DEMO_ARGS := --dataset $(DEMO)/scenes --workdir $(DEMO)
+LOOKING := --dataset $(DEMO)/scenes --workdir $(DEMO)/attention
 
 .PHONY: setup setup-backends demo test test-long bench fuzz lint clean
 
@@ -27,20 +28,25 @@ demo: setup
 	$(PY) 5_test.py $$($(PY) -c "import pathlib, sklearn.datasets as d; print(*sorted((pathlib.Path(d.__file__).parent / 'images').glob('*.jpg')))") --workdir Pre-trained --output $(DEMO)/photographs.png
 	@echo; echo "A captioner trained here, on drawn scenes"
 	$(PY) -m captioning.demo.scenes $(DEMO)/scenes --images $(SCENES)
-	$(PY) 1_data_preprocessor.py $(DEMO_ARGS) --encoder random
+	$(PY) 1_data_preprocessor.py $(DEMO_ARGS) --encoder random --grid
 	$(PY) 2_train_IC_model.py $(DEMO_ARGS) --epochs 15 --batch-size 64
 	$(PY) 3_BLEU.py $(DEMO_ARGS) --split test --report $(DEMO)/report.html
 	$(PY) 4_tokenizer.py $(DEMO_ARGS)
 	@echo; echo "Captions of scenes it has not seen"
 	$(PY) 5_test.py $$(head -12 $(DEMO)/scenes/Flickr8k_text/Flickr_8k.testImages.txt | sed 's|^|$(DEMO)/scenes/Flicker8k_Dataset/|') --workdir $(DEMO) --output $(DEMO)/scenes.png
 	$(PY) -m captioning.report.contact_sheet $(DEMO)/scenes.png $(DEMO)/photographs.png --output $(DEMO)/captions.png
+	@echo; echo "A decoder that looks at places of the picture, and where it looked for each word"
+	mkdir $(DEMO)/attention && ln $(DEMO)/features* $(DEMO)/descriptions.txt $(DEMO)/attention/
+	$(PY) 2_train_IC_model.py $(LOOKING) --decoder attention --epochs 6 --batch-size 64 --set units=128 width=128 looking_width=64 dropout=.2 feature_dropout=.2
+	$(PY) 4_tokenizer.py $(LOOKING)
+	$(PY) 5_test.py $(DEMO)/scenes/Flicker8k_Dataset/$$(sed -n 3p $(DEMO)/scenes/Flickr8k_text/Flickr_8k.testImages.txt) --workdir $(DEMO)/attention --attention $(DEMO)/attention.png
 	@echo; echo "The same on shuffled features, where each picture has those of another; 10 epochs will do"
 	$(PY) -m captioning.evaluation.baselines shuffled $(DEMO_ARGS)
 	$(PY) 2_train_IC_model.py --dataset $(DEMO)/scenes --workdir $(DEMO)/shuffled --epochs 10 --batch-size 64
 	$(PY) 3_BLEU.py --dataset $(DEMO)/scenes --workdir $(DEMO)/shuffled --split test
 	@echo; echo "With the right features ($(DEMO)) and with those of other pictures (shuffled):"
 	@$(PY) -m captioning.evaluation.results $(DEMO) $(DEMO)/shuffled --split test
-	@echo; echo "The captions are drawn in $(DEMO)/captions.png"
+	@echo; echo "The captions are drawn in $(DEMO)/captions.png, where a decoder looked in $(DEMO)/attention.png"
 	@echo "Look at every test scene, its captions and scores in a browser: $(abspath $(DEMO)/report.html)"
 
 # A process for each core, each with one thread; the tests of a file stay together and share what

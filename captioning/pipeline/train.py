@@ -15,8 +15,10 @@ def list_settings(recipe: str, decoder: str) -> None:
     from captioning.objectives.registry import RECIPES
 
     console.announce_device()
-    for kind in (RECIPES[recipe], DECODERS[decoder]):
-        print(f"{kind.name}:\n{settings.describe(kind.Settings)}")
+    chosen, kind = RECIPES[recipe], DECODERS[decoder]
+    defaults = kind.recipe_defaults | chosen.decoder_defaults
+    for part in (chosen, kind):
+        print(f"{part.name}:\n{settings.describe(part.Settings, **defaults)}")
 
 
 def train(

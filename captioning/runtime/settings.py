@@ -121,10 +121,14 @@ def restore(kind: type[T], values: Mapping[str, Any], where: str | os.PathLike) 
         raise CaptioningError(f"{where}: {error}; it may be damaged: copy it again") from None
 
 
-def describe(kind: type) -> str:
-    """A line for each field of a dataclass: `name=default`, and what it means."""
+def describe(kind: type, /, **defaults: Any) -> str:
+    """A line for each field of a dataclass: `name=default`, and what it means.
+
+    Args:
+        defaults: as for `parse_all`.
+    """
     fields = dataclasses.fields(kind)
-    names = [f"{field.name}={_written(field.default)}" for field in fields]
+    names = [f"{f.name}={_written(defaults.get(f.name, f.default))}" for f in fields]
     width = max(map(len, names), default=0)
     lines = (
         f"{name:{width}}  {field.metadata.get('help', '')}".rstrip()
