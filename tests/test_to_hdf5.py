@@ -362,7 +362,7 @@ def test_kills_at_random_moments_lose_nothing(folder, whole, tmp_path):
             journal.exists() and journal.stat().st_mtime_ns > seen
         ):
             time.sleep(0.001)
-        time.sleep(rng.uniform(0, 0.08))  # it has begun to count: any moment from here on
+        time.sleep(rng.uniform(0, 0.12))  # it has begun to count: any moment from here on
         process.kill()
         process.communicate()
         if process.returncode == 0:
