@@ -44,5 +44,6 @@ def _run(command: tuple[str, ...], cwd: Path, environment: dict[str, str], said:
         del sys.modules[name]  # nothing of the project itself: the script loads that
     sys.argv = list(command)
     installed = [place for place in sys.path if place.startswith((sys.prefix, sys.base_prefix))]
-    sys.path[:] = [os.path.dirname(command[0]), *installed]
+    added = environment.get("PYTHONPATH", "").split(os.pathsep)
+    sys.path[:] = [os.path.dirname(command[0]), *filter(None, added), *installed]
     runpy.run_path(command[0], run_name="__main__")

@@ -64,7 +64,7 @@ def computed(encoder: Path, pixels: np.ndarray) -> dict[str, list]:
         "warm_up": warmed_up(),
         "embedding": embedded(),
         "attention": trained_decoder("attention", units=6, looking_width=5),
-        "transformer": trained_decoder("transformer", heads=2, scores_dropout=0.0),
+        "transformer": trained_decoder("transformer", heads=2, blocks=1, scores_dropout=0.0),
         "devices": [console.devices("cpu"), console.devices("gpu")],
     }
 

@@ -112,7 +112,7 @@ def test_any_layer_names_and_dimensions_load(tmp_path, widths, suffix):
 @pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
 def test_a_compiled_h5_of_keras_3_loads(tmp_path):
     network = foreign()
-    network.compile("adam", "sparse_categorical_crossentropy")
+    network.compile("adam", "sparse_categorical_crossentropy", run_eagerly=True)
     network.fit(inputs(4, 9, 11, 4), np.ones(4), verbose=0)
     network.save(tmp_path / "foreign.h5")
     batch = inputs(3, 9, 11, 4)

@@ -194,7 +194,7 @@ def test_saved_and_read(kind, inputs, tmp_path):
     expected = ops.convert_to_numpy(decoder.network((features, words)))
     np.testing.assert_allclose(read.network((features, words)), expected, atol=1e-6)
     plain = keras.models.load_model(path)
-    np.testing.assert_allclose(plain.predict([features, words], verbose=0), expected, atol=1e-6)
+    np.testing.assert_allclose(plain([features, words]), expected, atol=1e-6)
 
 
 def test_a_pooled_feature_is_a_grid_of_one(inputs):

@@ -66,7 +66,7 @@ def test_a_decoder_is_a_file_and_a_line(trained):
     plain = keras.models.load_model(path)  # and any Keras opens it
     words = np.array([[tokenizer.word_index["startseq"], tokenizer.word_index["red"]]] * 3)
     expected = keras.ops.convert_to_numpy(learned.network((features[:3], words)))
-    np.testing.assert_allclose(plain.predict([features[:3], words], verbose=0), expected, 1e-5)
+    np.testing.assert_allclose(plain([features[:3], words]), expected, 1e-5)
 
 
 def test_a_large_vocabulary_beside_narrow_layers_is_read_again(trained, tmp_path):

@@ -76,10 +76,11 @@ def test_a_file_that_claims_another_form_of_the_network_is_refused(tmp_path):
 
 @pytest.mark.parametrize("resumed", [False, True])
 def test_a_method_trains_a_backbone_and_is_called_after_each_step(
-    resumed, tmp_path, pictures, monkeypatch
+    resumed, tmp_path, pictures, monkeypatch, request
 ):
     steps, original = [], Rotation.after_step
     if resumed:  # as if killed within the second epoch
+        request.getfixturevalue("eagerly")  # one training compiled will do
 
         def fail(self, step, total):
             original(self, step, total)
@@ -131,7 +132,7 @@ class Averaged(Rotation):
             average.assign(0.9 * average + 0.1 * variable)
 
 
-def test_a_momentum_encoder_can_be_what_is_kept(tmp_path, pictures, monkeypatch):
+def test_a_momentum_encoder_can_be_what_is_kept(tmp_path, pictures, monkeypatch, eagerly):
     monkeypatch.setitem(METHODS._entries, "rotation", (Averaged, "averaged"))
     prepared = train(pictures, tmp_path)
     kept = backbones.read(tmp_path / run.ENCODER).values["conv/bias"]

@@ -1,11 +1,11 @@
 """Whatever stops a stage at whatever moment, nothing is lost: see kill.py."""
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from tests import forks
 
 PIPELINE = ("1 captions", "1 features", "2 training", "3 BLEU", "4 tokenizer", "5 captions")
 JIGSAW = (
@@ -17,11 +17,8 @@ JIGSAW = (
 
 def kill(*arguments: str) -> str:
     """Run kill.py, which fails where something was lost; what it says."""
-    done = subprocess.run(
-        [sys.executable, Path(__file__).with_name("kill.py"), *arguments],
-        capture_output=True,
-        text=True,
-    )
+    program = Path(__file__).with_name("kill.py")
+    done = forks.run(program, [*arguments], program.parent, timeout=86_400)
     assert done.returncode == 0, done.stdout + done.stderr
     print(done.stdout)
     return done.stdout

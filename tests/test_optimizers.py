@@ -2,9 +2,7 @@
 
 import contextlib
 import json
-import os
-import subprocess
-import sys
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -13,11 +11,8 @@ import tensorflow as tf
 from conftest import REPOSITORY
 
 from captioning.runtime import optimizers
+from tests import forks
 
-PROGRAM = """
-import tests.light_keras, runpy
-runpy.run_module("tests.test_optimizers", run_name="__main__")
-"""
 WORDS = [1, 3, 1, 1]  # of five words 1 is read three times, others never
 
 
@@ -73,12 +68,9 @@ def test_mixed_precision_keeps_weights_and_averages_in_32_bits():
         np.testing.assert_allclose(ours, theirs, rtol=1e-4)
 
 
-def test_two_replicas_end_as_one_that_sees_all():
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM],
-        capture_output=True, text=True, cwd=REPOSITORY, env=os.environ | {"PYTHONPATH": "tests"},
-        check=False,
-    )  # fmt: skip
+def test_two_replicas_end_as_one_that_sees_all(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
+    done = forks.run(Path(__file__), [], tmp_path, timeout=300)  # devices are split at the start
     assert done.returncode == 0, done.stderr
     alone, *replicas = json.loads(done.stdout.splitlines()[-1])
     assert len(replicas) == 2

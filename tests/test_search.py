@@ -1,4 +1,4 @@
-"""Searches against exhaustive search and hand computation, on decoders of given probabilities."""
+"""Searches against exhaustive search, hand computation and the reference's loop."""
 
 import argparse
 import collections
@@ -221,19 +221,53 @@ def tokenizer():
     return tokenizer
 
 
-@pytest.fixture(scope="module")
-def merge(tokenizer):
-    """A merge captioner of random weights that says neither padding nor startseq."""
-    network = merge_network(10, tokenizer.vocabulary_size, 9, units=24)
-    rng = np.random.default_rng(4)
+def random_captioner(vocabulary_size, seed, biases=()):
+    """A merge captioner of random weights; `biases` are pairs of a word's id and its bias."""
+    network = merge_network(10, vocabulary_size, 9, units=24)
+    rng = np.random.default_rng(seed)
     weights = [rng.normal(0, 0.6, array.shape) for array in network.get_weights()]
-    weights[-1][[0, tokenizer.word_index["startseq"]]] = -30
-    weights[-1][tokenizer.word_index["endseq"]] = 4
+    for word, bias in biases:
+        weights[-1][word] = bias
     network.set_weights(weights)
     return merge_captioner(network)
 
 
+@pytest.fixture(scope="module")
+def merge(tokenizer):
+    """One that says neither padding nor startseq."""
+    ids = tokenizer.word_index
+    biases = [(0, -30), (ids["startseq"], -30), (ids["endseq"], 4)]
+    return random_captioner(tokenizer.vocabulary_size, 4, biases)
+
+
 FEATURES = np.random.default_rng(5).normal(size=(14, 10)).astype("float32")
+
+
+def one_word_at_a_time(model, tokenizer, features):
+    """The reference's loop: the whole prefix, padded on the left, through the network each time."""
+    said = [["startseq"] for _ in features]
+    for _ in range(model.max_length):
+        rows = tokenizer.texts_to_sequences([" ".join(filter(None, words)) for words in said])
+        padded = np.array([[0] * (model.max_length - len(row)) + row for row in rows])
+        best = np.argmax(model.network((features, padded)), axis=-1)
+        for words, i in zip(said, best, strict=True):
+            if words[-1] not in ("endseq", None):
+                words.append(tokenizer.index_word.get(int(i)))  # None ends it too
+    return [list(filter(None, words[1:])) for words in said]
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_greedy_equals_the_references_loop(tokenizer, seed):
+    model = random_captioner(44, seed)  # some ids have no word
+    features = np.random.default_rng(seed).normal(size=(12, 10)).astype("float32")
+    batched = [caption.words for caption in captions.write(model, tokenizer, features)]
+    assert batched == one_word_at_a_time(model, tokenizer, features)
+    assert len({len(words) for words in batched}) > 1  # captions end at different steps
+
+
+def test_a_sentence_leaves_the_end_out():
+    assert captions.Caption(["two", "dogs", "endseq"], -1.0).sentence == "two dogs"
+    assert captions.Caption(["two", "dogs"], -1.0).sentence == "two dogs"
 
 
 def test_a_beam_of_one_is_greedy(merge, tokenizer):
@@ -249,6 +283,7 @@ def test_a_beam_of_one_is_greedy(merge, tokenizer):
 @pytest.mark.parametrize(
     "how",
     [
+        {"search": "greedy"},
         {"search": "beam", "beam": 3, "candidates": 3},
         {"search": "sample", "candidates": 2, "seed": 3, "top_p": 0.9},
     ],
@@ -261,7 +296,7 @@ def test_batches_do_not_change_captions(merge, tokenizer, monkeypatch, how):
     parts = captions.candidates(merge, tokenizer, FEATURES, keys=keys, **how)
     assert len(whole) == len(FEATURES)
     for image, *others in zip(whole, backwards, parts, strict=True):
-        assert len(image) == how["candidates"]
+        assert len(image) == how.get("candidates", 1)
         scores = [caption.score for caption in image]
         if how["search"] == "sample":
             assert scores == sorted(scores, reverse=True)
