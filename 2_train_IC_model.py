@@ -9,9 +9,11 @@ takes hours. Losses are plain cross-entropies of the next word, comparable over 
     python 2_train_IC_model.py --dataset ~/flickr8k --workdir work --epochs 10
     python 2_train_IC_model.py --set units=512 dropout=.4
     python 2_train_IC_model.py --decoder transformer --select cider
+    python 2_train_IC_model.py --sentences sentences.txt --min-count 5
     python 2_train_IC_model.py --resume
 
-Files: model-ep….keras (best last), history.csv, curves.png, training-state.npz (for --resume).
+Files: model-ep….keras (best last), history.csv, curves.png, training-state.npz (for --resume); with
+--sentences or --min-count the tokenizer.pkl that goes with them.
 """
 
 from captioning.pipeline import arguments
@@ -22,7 +24,17 @@ def parse_arguments():
     parser = console.parser(__doc__)
     arguments.add_workplace(parser, draws="the training")
     arguments.add_training(parser)
-    return parser.parse_args()
+    arguments.add_vocabulary(parser)
+    parser.add_argument(
+        "--sentence-epochs",
+        type=console.positive_int,
+        metavar="N",
+        help="how many, of --sentences, come before those of --epochs (default: the recipe's)",
+    )
+    args = parser.parse_args()
+    if args.sentence_epochs and not args.sentences:
+        parser.error("--sentence-epochs is an option of --sentences; add that")
+    return args
 
 
 def main() -> None:
@@ -47,6 +59,9 @@ def main() -> None:
         decoder=args.decoder,
         changed=args.set,
         select=args.select,
+        min_count=args.min_count,
+        sentences=args.sentences,
+        sentence_epochs=args.sentence_epochs,
     )
     console.written(written)
 

@@ -15,6 +15,7 @@ from captioning.data import dataset, hdf5, seen
 from captioning.data.splits import read_split
 from captioning.data.tokenizer import Tokenizer
 from captioning.encoders import backbones, loading
+from captioning.pretraining import feature_probe
 from captioning.pretraining import run as runs
 from captioning.pretraining.pairs import Pairs
 from captioning.pretraining.registry import METHODS
@@ -185,6 +186,8 @@ def test_the_start_of_a_run_is_not_written_over(file, untrained, tmp_path, here)
 
 def test_the_script_learns_from_captions(tiny, untrained, tmp_path, here, monkeypatch, eagerly):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(feature_probe, "TRAIN", 9)
+    monkeypatch.setattr(feature_probe, "DEV", 3)
     images = tiny / "Flicker8k_Dataset"
     here("jigsaw/to_hdf5.py", "--images", images, "--output", "tiny.hdf5", "--size", 48,
          "--val", 0, "--test", 0,
@@ -195,6 +198,9 @@ def test_the_script_learns_from_captions(tiny, untrained, tmp_path, here, monkey
         "--method", "image-text", "--output", "words",
     )  # fmt: skip
     assert "wrote words/encoder.weights.h5" in told
+    assert "those of 9 of the 16 captioned pictures, and 3 of the 4 of dev" in told
+    with h5py.File("words/encoder.weights.h5") as written:
+        assert json.loads(written.attrs["encoder"])["settings"]["probed"] == 12
     with open(tmp_path / "words" / training.HISTORY, newline="") as table:
         rows = list(csv.DictReader(table))
     assert {"val_loss", "word_loss", "accuracy", "deviation", "rank", "neighbours"} <= set(rows[0])

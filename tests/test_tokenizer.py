@@ -204,3 +204,28 @@ def test_texts_are_not_mixed():
 def test_a_tokenizer_of_an_unknown_text_is_refused(kind):
     with pytest.raises(CaptioningError, match="of the text reference or full, found"):
         Tokenizer.from_state({"word_index": {"startseq": 1}, "text": kind})
+
+
+def test_rare_words_are_outside_the_vocabulary_as_by_num_words(capsys):
+    descriptions = {"a": ["cat sits", "dog runs"], "b": ["dog sits", "zebra"]}
+    ids, sentences = ["a", "b"], ["zebra naps", "dog naps naps"]
+    usual, seldom = (
+        fit_tokenizer(descriptions, ids, min_count=count, sentences=sentences) for count in (1, 3)
+    )
+    assert usual.num_words is None
+    assert seldom.vocabulary_size == 5  # startseq, endseq, dog and naps are seen 3 times or more
+    assert "4 of 8 words are seen less than 3 times and left out: 6 of 24" in (
+        capsys.readouterr().err
+    )
+    theirs = keras_2021(num_words=5)
+    texts = [text.wrap(t) for t in [*descriptions["a"], *descriptions["b"], *sentences]]
+    theirs.fit_on_texts(texts)
+    assert_equal(seldom, theirs, texts)
+    assert seldom.texts_to_sequences(["dog sits naps"]) == [
+        [seldom.word_index["dog"], seldom.word_index["naps"]]
+    ]
+    assert vars(fit_tokenizer(descriptions, ids, min_count=1)) == vars(
+        fit_tokenizer(descriptions, ids)
+    )
+    with pytest.raises(CaptioningError, match="at least 9 times, as --min-count asks, found none"):
+        fit_tokenizer(descriptions, ids, min_count=9)

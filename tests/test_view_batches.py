@@ -1,9 +1,12 @@
 """Batches to pretrain on: the same ones for the same seed, each picture once, captions beside."""
 
+import types
+
 import numpy as np
+import pytest
 
 from captioning.data.tokenizer import Tokenizer
-from captioning.pretraining import view_batches, views
+from captioning.pretraining import feature_probe, view_batches, views
 from captioning.pretraining.image_text import word_shares
 
 
@@ -58,3 +61,34 @@ def test_validation_leaves_next_to_nothing_out(pictures):
     assert len(view_batches.ViewBatches(pictures[:9], *how)) == 1
     pair = view_batches.ViewBatches(pictures[:3], [views.Augmentation()], 2, 0, fixed=True)
     assert (len(pair), pair.batch_size) == (1, 2)  # one picture has nothing to be told from
+
+
+def test_an_order_is_drawn_once_an_epoch_whatever_the_number_of_batches(pictures, monkeypatch):
+    """The work of an epoch is linear in its pictures."""
+    drawn, real = [], np.random.default_rng
+
+    def generator(seed):
+        random = real(seed)
+
+        def permutation(count):
+            drawn.append(count)
+            return random.permutation(count)
+
+        return types.SimpleNamespace(permutation=permutation, random=random)
+
+    for batch_size in (2, 13):
+        data = view_batches.ViewBatches(pictures, [], batch_size, 0)
+        monkeypatch.setattr(np.random, "default_rng", generator)
+        for data.epoch in range(3):
+            for i in range(len(data)):
+                data[i]
+        monkeypatch.undo()
+        assert drawn == [26] * 3
+        drawn.clear()
+
+
+@pytest.mark.parametrize(
+    ("most", "expected"), [(3, [0, 3, 6]), (10, range(10)), (11, range(10)), (4, [0, 2, 5, 7])]
+)
+def test_a_probe_of_many_pictures_takes_some_at_even_distances(most, expected):
+    assert feature_probe._spread(10, most).tolist() == list(expected)

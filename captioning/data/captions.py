@@ -73,6 +73,8 @@ def fit_tokenizer(
     descriptions: Mapping[str, Sequence[str]],
     train_ids: Iterable[str],
     kind: str = text.REFERENCE,
+    min_count: int = 1,
+    sentences: Iterable[str] = (),
 ) -> Tokenizer:
     """The tokenizer of all train captions, whether or not their images have features.
 
@@ -83,9 +85,12 @@ def fit_tokenizer(
         descriptions: image id → cleaned captions.
         train_ids: of the train split.
         kind: a name of `text.TEXTS`, of the descriptions.
+        min_count: words that are seen less often are outside the vocabulary, see `num_words`.
+        sentences: cleaned ones without pictures, counted after the captions.
 
     Raises:
-        CaptioningError: when none of these images has a caption with a word.
+        CaptioningError: when none of these images has a caption with a word, or `min_count` leaves
+            none in the vocabulary.
     """
     tokenizer, wanted = Tokenizer.of_text(kind), set(train_ids)
     tokenizer.fit_on_texts(
@@ -99,7 +104,28 @@ def fit_tokenizer(
             "no image of the train split has a caption in descriptions.txt; check that the split "
             "lists and the captions belong together"
         )
+    tokenizer.fit_on_texts(map(text.wrap, sentences))
+    if min_count > 1:
+        _leave_out_rare(tokenizer, min_count)
     return tokenizer
+
+
+def _leave_out_rare(tokenizer: Tokenizer, min_count: int) -> None:
+    """Set `num_words`, as ids fall with the count; say what that leaves out."""
+    counts = tokenizer.word_counts.values()
+    kept = sum(count >= min_count for count in counts)
+    if kept <= 2:  # startseq and endseq come first
+        raise CaptioningError(
+            f"expected words that are seen at least {min_count:,} times, as --min-count asks, "
+            "found none; lower it"
+        )
+    if kept < len(counts):
+        tokenizer.num_words = kept + 1
+    rare = sum(count for count in counts if count < min_count)
+    console.note(
+        f"{len(counts) - kept:,} of {len(counts):,} words are seen less than {min_count:,} times "
+        f"and left out: {rare:,} of {sum(counts):,} occurrences"
+    )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -167,6 +167,7 @@ class Images:
         self.path, self.split = os.fspath(path), split
         self._opened: tuple[int, np.ndarray | h5py.Dataset] | None = None
         self.shape, self.dtype = self._pictures.shape, self._pictures.dtype
+        self._rows = np.arange(len(self))  # once: every batch is indexed by them
 
     @property
     def _pictures(self) -> np.ndarray | h5py.Dataset:
@@ -207,7 +208,7 @@ class Images:
 
     def __getitem__(self, key) -> np.ndarray:
         """Pictures in the order asked for, uint8 (…, size, size, 3)."""
-        rows = np.arange(len(self))[key]
+        rows = self._rows[key]
         if isinstance(self._pictures, np.ndarray):
             return np.take(self._pictures, rows, axis=0)
         pixels = np.empty((rows.size, *self.shape[1:]), np.uint8)

@@ -70,6 +70,9 @@ class Decoder:
         Inputs: features float32 (n, D), or (n, k, D) with `config.tokens` as k if the decoder
         looks; words int32 (n, t), padded on the right with 0. Output: logits
         (n, t, vocabulary_size) of the word after each of the words.
+
+        In training, features that are all exactly 0 stand for no picture, where a decoder first
+        learns from sentences; to one that looks they come as a learned token instead.
         """
         raise NotImplementedError
 

@@ -108,7 +108,7 @@ def build(
     words = layers.LSTM(units, return_sequences=whole_captions, name="lstm", dtype=dtype)(words)
 
     if whole_captions:
-        image = layers.Reshape((1, units), name="every_word", dtype=dtype)(image)
+        image = _EveryWord(name="every_word", dtype=dtype)(image, feature)
     merged = layers.Add(name="merge", dtype=dtype)([image, words])
     width = how.decoder_width or units
     merged = layers.Dense(width, activation="relu", name="decoder", dtype=dtype)(merged)
@@ -117,3 +117,14 @@ def build(
     activation = None if logits else "softmax"
     output = layers.Dense(config.vocabulary_size, activation, name="scores", dtype=dtype)(merged)
     return keras.Model([feature, prefix], output, name="captioner")
+
+
+class _EveryWord(layers.Layer):
+    """An image for all words of its caption, (n, units) → (n, 1, units); zeros of no picture.
+
+    One layer, so that the network's weights stay in the order of the file's.
+    """
+
+    def call(self, image, feature):
+        seen = ops.any(ops.not_equal(feature, 0), axis=1, keepdims=True)
+        return ops.expand_dims(ops.where(seen, image, ops.zeros_like(image)), 1)

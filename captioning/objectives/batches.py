@@ -1,4 +1,4 @@
-"""Batches that captioners are trained on: whole captions, or one prefix a sample."""
+"""Batches that captioners are trained on: whole captions, or one prefix a sample; sentences."""
 
 import keras
 import numpy as np
@@ -90,3 +90,39 @@ class Prefixes(Batches):
         prefixes[:, : inputs.shape[1]] = inputs * seen
         features = self.features[self.sequences.images[rows]]
         return (features, prefixes), self.sequences.targets[rows, last]
+
+
+class SentencesFirst(keras.utils.PyDataset):
+    """Sentences without pictures for some epochs, then pairs in the order of a run of theirs.
+
+    A sentence's features are all exactly 0. An epoch of sentences has as many batches as one of
+    pairs, since Keras knows one number alone: some of the sentences, drawn anew each time, or all
+    of them several times over.
+    """
+
+    def __init__(self, sentences: WholeCaptions, pairs: Batches, epochs: int):
+        """
+        Args:
+            epochs: how many are of sentences.
+        """
+        super().__init__()
+        self.sentences, self.pairs, self.epochs = sentences, pairs, epochs
+        self.epoch = 0
+
+    def __len__(self):
+        return len(self.pairs)
+
+    def on_epoch_end(self):
+        self.epoch += 1
+
+    def __getitem__(self, index):
+        if self.epoch >= self.epochs:
+            self.pairs.epoch = self.epoch - self.epochs
+            return self.pairs[index]
+        count = len(self.sentences)
+        rounds, place = divmod(index, count)
+        self.sentences.epoch = self.epoch * -(-len(self) // count) + rounds
+        (features, inputs), targets = self.sentences[place]
+        if index == 0:  # no other is as long, for Keras as in `WholeCaptions._plan`
+            inputs, targets = (np.pad(ids, ((0, 0), (0, 1))) for ids in (inputs, targets))
+        return (features, inputs), targets

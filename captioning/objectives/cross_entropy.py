@@ -55,13 +55,25 @@ class NextWord(keras.Model):
     `compute_loss` is its own.
     """
 
-    def __init__(self, network: keras.Model, smoothing: float = 0.0):
+    def __init__(self, network: keras.Model, smoothing: float = 0.0, token: int = 0):
+        """
+        Args:
+            network: puts out logits.
+            token: width D of the features of a grid. Where they are all exactly 0 there is no
+                picture, and a learned token stands in all places; it is needed for training alone,
+                and is no weight of the network. 0: no such token.
+        """
         super().__init__()
-        self.network = network  # puts out logits
+        self.network = network
         self.smoothing = smoothing
+        self.token = self.add_weight((token,), "zeros", name="no_picture") if token else None
         self.mean_loss = keras.metrics.Mean(name="loss")
 
     def call(self, inputs, training=False):
+        if self.token is not None:
+            features, words = inputs  # (n, k, D), (n, t)
+            seen = ops.any(ops.not_equal(features, 0), axis=(1, 2), keepdims=True)
+            inputs = [ops.where(seen, features, self.token), words]
         return self.network(inputs, training=training)
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):

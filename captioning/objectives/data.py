@@ -23,6 +23,7 @@ class CaptionData:
         train_features, dev_features: float32 (images, D), or (images, k, D) for a decoder that
             looks; an array, or what has its `shape` and, at the rows asked for, its numbers.
         vocabulary_size, max_length: of the train captions.
+        sentences: without pictures, as word ids; their `images` are all 0.
     """
 
     train: Sequences
@@ -31,6 +32,7 @@ class CaptionData:
     dev_features: "np.ndarray | Grid | Standardised"
     vocabulary_size: int
     max_length: int
+    sentences: Sequences | None = None
 
     @classmethod
     def prepare(
@@ -40,16 +42,21 @@ class CaptionData:
         features: Mapping[str, np.ndarray] | Grid,
         tokenizer: Tokenizer,
         looks: bool = False,
+        sentences: Sequence[str] = (),
     ) -> "CaptionData":
         """Encode the captions and stack the features of the images `ids["train"]`, `ids["dev"]`.
 
         Args:
             features, looks: see `stack_features`.
+            sentences: cleaned ones without pictures.
 
         Raises:
             CaptioningError: see `longest_caption`.
         """
         max_length = longest_caption(ids["train"], descriptions)
+        unseen = None
+        if sentences:  # one word less than the longest are given, the last is predicted
+            unseen = encode(["unseen"], {"unseen": sentences}, tokenizer, max_length - 1)
         return cls(
             encode(ids["train"], descriptions, tokenizer, max_length),
             encode(ids["dev"], descriptions, tokenizer, max_length),
@@ -57,6 +64,7 @@ class CaptionData:
             stack_features(features, ids["dev"], looks),
             tokenizer.vocabulary_size,
             max_length,
+            unseen,
         )
 
     @property
@@ -73,7 +81,7 @@ class CaptionData:
     def digest(self) -> str:
         """Hexadecimal digest of all of it: a run may be resumed on the same data only."""
         digest = hashlib.sha256()
-        for part in (self.train, self.dev):
+        for part in filter(None, (self.train, self.dev, self.sentences)):
             for array in (part.inputs, part.targets, part.images):
                 digest.update(array)
         for array in (self.train_features, self.dev_features):

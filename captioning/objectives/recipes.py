@@ -4,10 +4,11 @@ import dataclasses
 from typing import Any, ClassVar
 
 import keras
+import numpy as np
 
 from captioning.decoders import merge
 from captioning.decoders.decoder import Config, Decoder
-from captioning.objectives.batches import Batches, Prefixes, WholeCaptions
+from captioning.objectives.batches import Batches, Prefixes, SentencesFirst, WholeCaptions
 from captioning.objectives.cross_entropy import NextWord
 from captioning.objectives.data import CaptionData, Standardisation
 from captioning.runtime import optimizers, training
@@ -29,16 +30,21 @@ class Recipe:
         settings: of this one.
         plateau: epochs without a better val_loss before the learning rate falls; None: it follows
             the recipe's own schedule.
+        usual_sentence_epochs: how many by default are first of sentences without pictures, where
+            there are any; None for a recipe that cannot learn from them.
+        sentence_epochs: how many are.
     """
 
     name: str
     epochs: int
     Settings: type
     decoder_defaults: ClassVar[dict[str, Any]] = {}
+    usual_sentence_epochs: ClassVar[int | None] = None
 
-    def __init__(self, settings: Any = None, plateau: int | None = None):
+    def __init__(self, settings: Any = None, plateau: int | None = None, sentence_epochs: int = 0):
         self.settings = settings or self.Settings()
         self.plateau = plateau
+        self.sentence_epochs = sentence_epochs
 
     def batch_size(self, data: CaptionData) -> int:
         """How many samples a batch has by default."""
@@ -66,10 +72,8 @@ class Recipe:
         return None
 
 
-def _compiled(
-    network: keras.Model, optimizer: keras.optimizers.Optimizer, smoothing: float = 0.0
-) -> NextWord:
-    model = NextWord(network, smoothing)
+def _compiled(network: keras.Model, optimizer: keras.optimizers.Optimizer, *how: float) -> NextWord:
+    model = NextWord(network, *how)
     model.compile(optimizer=optimizer)
     optimizer.build(model.trainable_variables)
     return model
@@ -101,6 +105,7 @@ class Fast(Recipe):
     name = "fast"
     epochs = 9
     Settings = FastSettings
+    usual_sentence_epochs = 2
 
     def batch_size(self, data):
         """64 captions of Flickr8k, fewer where there are fewer: about 468 batches an epoch.
@@ -113,10 +118,12 @@ class Fast(Recipe):
         return data.standardised(self.settings.feature_std)
 
     def batches(self, data, batch_size, seed):
-        return (
-            WholeCaptions(data.train_features, data.train, batch_size, seed),
-            WholeCaptions(data.dev_features, data.dev, 128),
-        )
+        train = WholeCaptions(data.train_features, data.train, batch_size, seed)
+        if self.sentence_epochs:
+            no_picture = np.zeros((1, *data.train_features.shape[1:]), np.float32)
+            sentences = WholeCaptions(no_picture, data.sentences, batch_size, seed)
+            train = SentencesFirst(sentences, train, self.sentence_epochs)
+        return train, WholeCaptions(data.dev_features, data.dev, 128)
 
     def model(self, kind, config, precision, steps):
         if kind.fold is Decoder.fold:
@@ -129,7 +136,8 @@ class Fast(Recipe):
             rate = how.plateau_learning_rate
         else:
             rate = optimizers.cosine(how.learning_rate, steps, int(how.warm_up * steps))
-        return _compiled(network, optimizers.Adam(rate), how.label_smoothing)
+        token = config.dimension if self.sentence_epochs and kind.looks else 0
+        return _compiled(network, optimizers.Adam(rate), how.label_smoothing, token)
 
     @property
     def fixed_epochs(self):

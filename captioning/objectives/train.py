@@ -15,6 +15,7 @@ from captioning.objectives.data import CaptionData
 from captioning.objectives.look import CIDER, Look, Looking
 from captioning.objectives.recipes import Recipe
 from captioning.runtime import settings, training
+from captioning.runtime.errors import CaptioningError
 
 _JUDGES = {"loss": training.LOSS, "cider": training.Judge(CIDER, -1)}
 
@@ -26,7 +27,8 @@ class Training:
     Attributes:
         recipe, kind, config: what is trained how.
         settings: JSON-able, recorded with the result: names of recipe and decoder, their
-            hyper-parameters, epochs, batch_size, precision, seed, plateau, patience.
+            hyper-parameters, epochs, batch_size, precision, seed, plateau, patience; where there
+            are sentences without pictures sentence_epochs, which come before the epochs.
     """
 
     recipe: Recipe
@@ -49,6 +51,7 @@ class Training:
         plateau: int | None = None,
         patience: int | None = None,
         select: str = "loss",
+        sentence_epochs: int | None = None,
     ) -> "Training":
         """Set a training up.
 
@@ -61,9 +64,12 @@ class Training:
                 follows the recipe's schedule.
             patience: epochs that are no better before training ends; None: never.
             select: what tells which epoch is better, one of `recipes.SELECTIONS`.
+            sentence_epochs: how many, before `epochs`, are of sentences without pictures, where the
+                data has some; None: the recipe's.
 
         Raises:
-            CaptioningError: for unknown names, and for values out of range.
+            CaptioningError: for unknown names, for values out of range, and for sentences that the
+                recipe cannot learn from.
         """
         chosen, kind = recipes.RECIPES[recipe], decoders.DECODERS[decoder]
         of_recipe, of_decoder = settings.parse_all(
@@ -71,7 +77,15 @@ class Training:
             changed,
             **kind.recipe_defaults | chosen.decoder_defaults,
         )
-        how = chosen(of_recipe, plateau)
+        unseen = {}
+        if data.sentences:
+            if chosen.usual_sentence_epochs is None:
+                raise CaptioningError(
+                    f"expected a recipe that learns from sentences without pictures, found "
+                    f"{recipe!r}; leave --sentences out, or train with --recipe {recipes.DEFAULT}"
+                )
+            unseen["sentence_epochs"] = sentence_epochs or chosen.usual_sentence_epochs
+        how = chosen(of_recipe, plateau, **unseen)
         said = {
             "recipe": recipe,
             "decoder": decoder,
@@ -84,6 +98,7 @@ class Training:
             "plateau": plateau,
             "patience": patience,
             "select": select,
+            **unseen,
         }
         sizes = data.dimension, data.vocabulary_size, data.max_length
         config = Config(*sizes, of_decoder, data.tokens)
@@ -122,7 +137,13 @@ class Training:
         dev_features = data.dev_features
         data, standardisation = self.recipe.features(data)
         batches, dev = self.batches(data)
-        model = self.model(len(batches) * self.settings["epochs"])
+        if self.recipe.sentence_epochs and len(batches) < 2:
+            raise CaptioningError(
+                "expected two or more batches of train captions beside sentences, found one; lower "
+                "--batch-size"
+            )
+        epochs = self.recipe.sentence_epochs + self.settings["epochs"]
+        model = self.model(len(batches) * epochs)
         trained = Captioner(self.kind(self.config), record)
         captioner.check(folder, trained)  # before hours go into it
 
@@ -138,7 +159,7 @@ class Training:
             model,
             batches,
             dev,
-            epochs=self.settings["epochs"],
+            epochs=epochs,
             folder=folder,
             settings=record.get("settings", self.settings),
             checkpoint=lambda row: folder / checkpoint(row),

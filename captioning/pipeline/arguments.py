@@ -66,6 +66,24 @@ def _add_workdir(parser: argparse.ArgumentParser, workdir: str | None) -> None:
     )
 
 
+def add_vocabulary(parser: argparse.ArgumentParser) -> None:
+    """Add --min-count and --sentences, from which the vocabulary follows beside the captions."""
+    parser.add_argument(
+        "--min-count",
+        type=console.positive_int,
+        default=1,
+        metavar="N",
+        help="words seen less often are outside the vocabulary (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--sentences",
+        type=Path,
+        metavar="FILE",
+        help="text file, a sentence without a picture a line: the decoder learns from them first, "
+        "and their words are in the vocabulary",
+    )
+
+
 def add_training(parser: argparse.ArgumentParser, epochs: int | None = None) -> None:
     """Add the arguments of the scripts that train a captioner."""
     add_choice(parser, "--recipe", recipes.RECIPES, recipes.DEFAULT)

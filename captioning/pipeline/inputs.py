@@ -3,10 +3,12 @@
 import dataclasses
 from collections.abc import Collection, Container, Sequence, Set
 from pathlib import Path
+from typing import Any
 
 from captioning.data import dataset, text
-from captioning.data.captions import fit_tokenizer, usable_ids
+from captioning.data.captions import fit_tokenizer, longest_caption, usable_ids
 from captioning.data.grids import Grid
+from captioning.data.sentences import Sentences
 from captioning.data.splits import find_splits
 from captioning.data.tokenizer import Tokenizer
 from captioning.pipeline import artifacts
@@ -21,18 +23,33 @@ class Inputs:
     Attributes:
         descriptions: image id → cleaned captions.
         splits: split → image ids, in the order of its list.
-        tokenizer: of the train captions.
+        tokenizer: of the train captions, and of the sentences.
         source: the dataset, for what its captions were before they were cleaned.
+        sentences: without pictures, if there are any.
+        min_count: see `fit_tokenizer`.
     """
 
     descriptions: dict[str, list[str]]
     splits: dict[str, list[str]]
     tokenizer: Tokenizer
     source: dataset.Dataset
+    sentences: Sentences | None = None
+    min_count: int = 1
 
     @classmethod
-    def read(cls, folder: Path | Sequence[Path], workdir: Path, split_seed: int) -> "Inputs":
+    def read(
+        cls,
+        folder: Path | Sequence[Path],
+        workdir: Path,
+        split_seed: int,
+        min_count: int = 1,
+        sentences: Path | None = None,
+    ) -> "Inputs":
         """Read `descriptions.txt` of the work folder and the splits of the dataset in `folder`.
+
+        Args:
+            min_count, sentences: what the tokenizer follows from besides the captions, see
+                `fit_tokenizer`; the latter a file, see `Sentences.read`.
 
         Raises:
             CaptioningError: when a file is missing or damaged, or they do not belong together.
@@ -40,8 +57,25 @@ class Inputs:
         descriptions = artifacts.load_descriptions(workdir)
         source = dataset.of(folder)
         splits = find_splits(source, workdir, split_seed, descriptions).ids
-        tokenizer = fit_tokenizer(descriptions, splits["train"], artifacts.text_of(workdir))
-        return cls(descriptions, splits, tokenizer, source)
+        kind, found = artifacts.text_of(workdir), None
+        train = [key for key in splits["train"] if key in descriptions]
+        if sentences and train:
+            held_out = {
+                caption
+                for split in ("dev", "test")
+                for key in splits[split]
+                for caption in descriptions.get(key, ())
+            }
+            found = Sentences.read(sentences, kind, longest_caption(train, descriptions), held_out)
+        texts = found.texts if found else ()
+        tokenizer = fit_tokenizer(descriptions, train, kind, min_count, texts)
+        return cls(descriptions, splits, tokenizer, source, found, min_count)
+
+    @property
+    def beside_captions(self) -> dict[str, Any]:
+        """What the tokenizer follows from besides the captions, for a captioner's settings."""
+        found = {"min_count": self.min_count} if self.min_count > 1 else {}
+        return found | ({"sentences": self.sentences.record} if self.sentences else {})
 
     def usable(self, split: str, features: Container[str]) -> list[str]:
         """The images of a split that have captions and features: see `usable_ids`."""

@@ -31,6 +31,8 @@ def train(
     epochs: int | None = None,
     usual_epochs: int | None = None,
     precision: str = "float32",
+    min_count: int = 1,
+    sentences: Path | None = None,
     **plan,
 ) -> list[Path]:
     """Train a captioner on `features.pkl` and `descriptions.txt`.
@@ -43,12 +45,15 @@ def train(
             test.
         epochs: how many; None: as the run that is resumed began, or `usual_epochs`.
         usual_epochs: None is the recipe's.
+        min_count, sentences: see `Inputs.read`. Where the tokenizer follows from more than the
+            captions, `tokenizer.pkl` is written too.
         plan: recipe, decoder, seed and more: see `objectives.train.Training.plan`.
 
     Returns:
-        the paths written: the checkpoints, best last, the history, the curves and the state.
+        the paths written: the checkpoints, best last, the history, the curves and the state; the
+        tokenizer.
     """
-    inputs = Inputs.read(folder, workdir, split_seed)
+    inputs = Inputs.read(folder, workdir, split_seed, min_count, sentences)
     found = artifacts.load_features(workdir)  # what is wrong with it shows before Keras is loaded
 
     console.announce_device(precision)
@@ -67,7 +72,8 @@ def train(
     for split in ("dev", "test"):
         inputs.check_unseen(split, seen, allow_seen)
     ids = {split: inputs.usable(split, features) for split in ("train", "dev")}
-    data = CaptionData.prepare(ids, inputs.descriptions, features, inputs.tokenizer, looks)
+    unseen = inputs.sentences.texts if inputs.sentences else ()
+    data = CaptionData.prepare(ids, inputs.descriptions, features, inputs.tokenizer, looks, unseen)
     del found, features  # copied: they may be most of the memory
     if epochs is None and resume:
         epochs = training.epochs_of(workdir)
@@ -81,21 +87,31 @@ def train(
         places = f"{artifacts.GRID}, {data.tokens} places an image"
         of_one = f"{artifacts.FEATURES}, as grids of one place"
         console.note(f"the decoder looks at {places if grid else of_one}")
+    if inputs.sentences:
+        console.note(
+            f"sentences without pictures in epochs 1 to {run.settings['sentence_epochs']}, each as "
+            "many batches as one of the captions that follow"
+        )
     record = {
         "datasets": dataset.of(folder).names,
         "encoder": encoder,
         "max_length": data.max_length,
         "vocabulary_hash": inputs.tokenizer.vocabulary_hash,
         "text": inputs.tokenizer.text,
-        "settings": run.settings | {"data": data.digest, "versions": versions.installed()},
+        "settings": run.settings
+        | inputs.beside_captions
+        | {"data": data.digest, "versions": versions.installed()},
     }
     look = Look(inputs.tokenizer, ids["dev"], inputs.descriptions)
     look = look if run.settings["select"] == "cider" else None
     with files.locked(workdir):
         if not resume:
             checkpoints.warn_of_former(workdir)
+        if inputs.beside_captions:  # stages 3 to 5 cannot fit it from the captions alone
+            artifacts.save_tokenizer(workdir / artifacts.TOKENIZER, inputs.tokenizer)
         history = run.run(data, record, workdir, checkpoints.captioner_name, resume, look)
     best = training.improvements(history, run.judge)
     names = [checkpoints.captioner_name(row) for row in best]
     names += [training.HISTORY, training.CURVES, training.STATE]
+    names += [artifacts.TOKENIZER] if inputs.beside_captions else []
     return [workdir / name for name in names if (workdir / name).exists()]

@@ -12,7 +12,10 @@ from captioning.encoders import backbones, loading
 from captioning.encoders.network import parameters
 from captioning.pretraining.callbacks import Resumable
 from captioning.pretraining.pairs import Pairs
+from captioning.runtime import console
 from captioning.scores import probes
+
+TRAIN, DEV = 6000, 1000  # captioned pictures that are probed, at most: all of Flickr8k's
 
 
 class FeatureProbe(Resumable):
@@ -66,22 +69,40 @@ def of(
     precision: str,
     every: int,
 ) -> "FeatureProbe":
-    """The probe of a run: on the captioned pictures, else on the first thousand."""
+    """The probe of a run: on the captioned pictures, else on the first thousand.
+
+    Of many captioned pictures a sample spread evenly over them, the same in every epoch: a look
+    takes as long as its pictures are many, and thousands tell what all of them would.
+    """
     how = (backbone, precision, every)
     if not pairs:
         return FeatureProbe(
             _resized(backbone.size, (pictures, range(min(1000, len(pictures))))), *how
         )
-    dev = (pairs.dev_pictures, range(len(pairs.dev_pictures)))
-    seen = _resized(backbone.size, (pictures, pairs.rows), dev)
+    train, dev = _spread(len(pairs.train), TRAIN), _spread(len(pairs.dev), DEV)
+    if len(train) < len(pairs.train) or len(dev) < len(pairs.dev):
+        console.note(
+            f"rank and neighbours are those of {len(train):,} of the {len(pairs.train):,} "
+            f"captioned pictures, and {len(dev):,} of the {len(pairs.dev):,} of dev"
+        )
+    seen = _resized(backbone.size, (pictures, pairs.rows[train]), (pairs.dev_pictures, dev))
     words = probes.frequent_words(pairs.train)
-    train_words, dev_words = (probes.holds(own, words) for own in (pairs.train, pairs.dev))
+    train_words, dev_words = (
+        probes.holds([captions[row] for row in rows], words)
+        for captions, rows in ((pairs.train, train), (pairs.dev, dev))
+    )
 
     def neighbours(features: np.ndarray) -> float:
         train, dev = np.split(features, [len(train_words)])
         return probes.neighbours(train, dev, train_words, dev_words)
 
     return FeatureProbe(seen, *how, neighbours)
+
+
+def _spread(count: int, most: int) -> np.ndarray:
+    """Rows of `count`, int (n,): all of them, or `most` at even distances."""
+    chosen = min(count, most)
+    return np.arange(chosen) * count // max(1, chosen)
 
 
 def _resized(

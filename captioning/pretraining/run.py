@@ -91,6 +91,7 @@ def pretrain(
         trained_on = seen.union(backbone.seen, pictures.hashes(rows, image_ids))
         backbone = dataclasses.replace(backbone, seen=trained_on)
         run = prepare(backbone, pictures, held_out, pairs, record)
+        record["probed"] = len(run.probe.pictures)
         console.note(
             f"{record['method']}: {len(run.data.rows)} pictures, views of {record['size']} pixels, "
             f"{backbone.network}, {len(run.data)} batches an epoch"

@@ -43,6 +43,7 @@ class ViewBatches(keras.utils.PyDataset):
         self.batch_size = min(batch_size, even, len(self.rows))
         self.seed, self.fixed = seed, fixed
         self.epoch = 0
+        self._drawn: tuple[int, np.ndarray] | None = None  # an epoch and its order
 
     def __len__(self) -> int:
         """Number of batches in an epoch."""
@@ -50,13 +51,20 @@ class ViewBatches(keras.utils.PyDataset):
 
     def __getitem__(self, index: int) -> tuple[dict]:
         epoch = 0 if self.fixed else self.epoch
-        order = np.random.default_rng([self.seed, epoch, 0]).permutation(len(self.rows))
-        places = order[index * self.batch_size : (index + 1) * self.batch_size]
+        places = self._order(epoch)[index * self.batch_size : (index + 1) * self.batch_size]
         rng = np.random.default_rng([self.seed, epoch, index + 1])
         batch = {"pixels": self.images[self.rows[places]]}
         for i, augmentation in enumerate(self.augmentations):
             batch[f"view{i}"] = augmentation.draw(rng, len(places))
         return (batch | self.besides(places, rng),)
+
+    def _order(self, epoch: int) -> np.ndarray:
+        """All places, drawn once an epoch: to draw them for every batch is quadratic."""
+        drawn = self._drawn
+        if drawn is None or drawn[0] != epoch:
+            rng = np.random.default_rng([self.seed, epoch, 0])
+            self._drawn = drawn = epoch, rng.permutation(len(self.rows))
+        return drawn[1]
 
     def besides(self, places: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
         """What belongs to the pictures `rows[places]` besides their pixels."""

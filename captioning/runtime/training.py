@@ -252,7 +252,8 @@ class _Recorder(keras.callbacks.Callback):
                 )
         elif differing:
             # what others follow from comes first
-            key = min(differing, key=lambda name: name not in ("recipe", "decoder", "method"))
+            causes = ("recipe", "decoder", "method", "sentences", "min_count")
+            key = min(differing, key=lambda name: name not in causes)
             before, after = saved.get(key), now.get(key)
             if isinstance(before, dict) and isinstance(after, dict):
                 names = before.keys() | after.keys()
