@@ -7,6 +7,7 @@ thousands of numbers wide.
 """
 
 import dataclasses
+from typing import ClassVar
 
 import keras
 import numpy as np
@@ -36,6 +37,13 @@ class Attention(Decoder):
     name = "attention"
     Settings = Settings
     looks = True
+    recipe_defaults: ClassVar = {
+        "epochs": 8,
+        "learning_rate": 1e-3,
+        "warm_up": 0.06,
+        "label_smoothing": 0.1,
+        "feature_std": 1.0,
+    }
 
     @classmethod
     def build(cls, config: Config, dtype: str = "float32") -> keras.Model:

@@ -6,6 +6,7 @@ part (Xiong et al., arXiv 2002.04745) and tied embeddings (Press and Wolf, arXiv
 
 import dataclasses
 import math
+from typing import ClassVar
 
 import keras
 import numpy as np
@@ -33,6 +34,13 @@ class Transformer(Decoder):
     name = "transformer"
     Settings = Settings
     looks = True
+    recipe_defaults: ClassVar = {
+        "epochs": 8,
+        "learning_rate": 1e-3,
+        "warm_up": 0.06,
+        "label_smoothing": 0.1,
+        "feature_std": 1.0,
+    }
 
     @classmethod
     def build(cls, config: Config, dtype: str = "float32") -> keras.Model:
