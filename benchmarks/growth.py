@@ -1,13 +1,19 @@
 """How cost grows with the number of images: features, a training epoch, captions, features.pkl.
 
     python benchmarks/growth.py [--sizes 1000 8000 32000] [--output docs/growth.png]
+    python benchmarks/growth.py --sizes 8000 40000 120000 --stages reading batches order
+
+As large as COCO, by what need not see every image: `reading` is what script 2 does before its first
+batch, `batches` are its first 300, `order` is the order of a pretraining's epoch.
 
 Each point is a process of its own, on made-up pictures, features and captions: seconds, and the
 memory it peaked at, above what the same process takes for sixteen images. Features are those of
 the untrained `small` network at 96 pixels, so that 32,000 pictures take minutes and not an hour.
 """
 
+import functools
 import json
+import multiprocessing
 import resource
 import subprocess
 import sys
@@ -44,7 +50,64 @@ def features(count: int) -> float:
         return time.perf_counter() - start
 
 
-def training(count: int) -> float:
+def made_folder(folder: Path, count: int) -> None:
+    """features.pkl and descriptions.txt of images with five captions each."""
+    import numpy as np
+
+    from benchmarks import common
+    from captioning.pipeline import artifacts
+
+    random = np.random.default_rng(0)
+    matrix = random.standard_normal((count, 1, DIMENSION), np.float32)
+    keys = [f"{i:06d}" for i in range(count)]
+    artifacts.save_features(folder, dict(zip(keys, matrix, strict=True)), {})
+    words = np.array(["".join(random.choice(list("aeiklnorst"), 6)) for _ in range(10_000)])
+    chosen = (common.VOCABULARY * random.random((count, 5, common.WORDS)) ** 3).astype(int)
+    texts = {k: [" ".join(words[i]) for i in own] for k, own in zip(keys, chosen, strict=True)}
+    artifacts.save_descriptions(folder, texts)
+
+
+def reading(count: int) -> float:
+    from captioning.data.captions import fit_tokenizer
+    from captioning.objectives.data import CaptionData
+    from captioning.objectives.recipes import Fast
+    from captioning.pipeline import artifacts
+
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        # a process of its own, whose memory is not counted
+        maker = multiprocessing.get_context("spawn").Process(
+            target=made_folder, args=(folder, count)
+        )
+        maker.start()
+        maker.join()
+        start = time.perf_counter()
+        features = artifacts.load_features(folder).values
+        descriptions = artifacts.load_descriptions(folder)
+        held_out = max(1, min(1000, count // 8))
+        keys = list(descriptions)
+        ids = {"train": keys[:-held_out], "dev": keys[-held_out:]}
+        tokenizer = fit_tokenizer(descriptions, ids["train"])
+        data = CaptionData.prepare(ids, descriptions, features, tokenizer)
+        del features
+        assert data.digest
+        Fast().features(data)
+        return time.perf_counter() - start
+
+
+def order(count: int) -> float:
+    import numpy as np
+
+    from captioning.pretraining.view_batches import ViewBatches
+
+    batches = ViewBatches(np.zeros((count, 8, 8, 3), np.uint8), [], 64, 0)
+    start = time.perf_counter()
+    for i in range(len(batches)):
+        batches[i]
+    return time.perf_counter() - start
+
+
+def training(count: int, most: int | None = None) -> float:
     from benchmarks import common
     from captioning.objectives.train import Training
 
@@ -54,7 +117,7 @@ def training(count: int) -> float:
     batches, _ = plan.batches(data)
     model = plan.model(steps=len(batches))
     start = time.perf_counter()
-    for i in range(len(batches)):
+    for i in range(len(batches))[:most]:
         model.train_on_batch(*batches[i])
     return time.perf_counter() - start
 
@@ -98,7 +161,11 @@ STAGES = {
     "training epoch": training,
     "greedy captions": decoding,
     "features.pkl, written and read": features_file,
+    "reading": reading,
+    "batches": functools.partial(training, most=300),
+    "order": order,
 }
+USUAL = list(STAGES)[:4]
 
 
 def measure(stage: str, count: int) -> dict:
@@ -135,7 +202,7 @@ def draw(points: dict, output: Path) -> None:
 def main() -> None:
     parser = console.parser(__doc__)
     parser.add_argument("--sizes", type=int, nargs="+", default=(1000, 8000, 32000))
-    parser.add_argument("--stages", nargs="+", choices=STAGES, default=tuple(STAGES))
+    parser.add_argument("--stages", nargs="+", choices=STAGES, default=USUAL)
     parser.add_argument("--output", type=Path, default=Path("growth.png"))
     parser.add_argument("--measure", nargs=2, metavar=("STAGE", "IMAGES"), help="one point")
     args = parser.parse_args()

@@ -228,7 +228,7 @@ def test_the_tokenizer_of_a_run_with_sentences_is_found_by_the_scripts_after_it(
     assert settings["sentences"].keys() == {"file", "sha256", "count"}
     assert settings["sentences"]["file"] == "some.txt"
 
-    tokenizer.make_tokenizer(folder, folder)
+    assert tokenizer.make_tokenizer(folder, folder) == []
     assert (folder / artifacts.TOKENIZER).read_bytes() == own
     assert "was trained with it, by --sentences or --min-count" in capsys.readouterr().err
     score.score(folder, folder, 0, "dev", None)

@@ -22,7 +22,7 @@ def make_tokenizer(
     `sentences` ask for another, see `Inputs.read`.
 
     Returns:
-        the path written, or that was kept.
+        the path, unless it was kept.
     """
     path = workdir / artifacts.TOKENIZER
     fitted = Inputs.read(folder, workdir, split_seed, min_count, sentences).tokenizer
@@ -32,7 +32,7 @@ def make_tokenizer(
             f"kept {path}: the captioner beside it was trained with it, by --sentences or "
             "--min-count, and not with the words of descriptions.txt alone"
         )
-        return [path]
+        return []
     return [artifacts.save_tokenizer(path, fitted)]
 
 
