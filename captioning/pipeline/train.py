@@ -89,8 +89,9 @@ def train(
         "text": inputs.tokenizer.text,
         "settings": run.settings | {"data": data.digest, "versions": versions.installed()},
     }
-    look = Look(inputs.tokenizer, ids["dev"], inputs.descriptions)
-    look = look if run.settings["select"] == "cider" else None
+    look = None
+    if run.settings["select"] == "cider":
+        look = Look(inputs.tokenizer, ids["dev"], inputs.descriptions)
     with files.locked(workdir):
         if not resume:
             checkpoints.warn_of_former(workdir)
