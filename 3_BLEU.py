@@ -34,7 +34,7 @@ def parse_arguments():
         "--model",
         type=Path,
         metavar="FILE",
-        help="captioner, .keras or .h5 (default: the one with the lowest val_loss in its name)",
+        help="captioner, .keras or .h5 (default: the best by the figures in its name)",
     )
     parser.add_argument(
         "--report",

@@ -38,7 +38,7 @@ LAYERS = [
             ("encoders", "pixels → features"),
             ("decoders", "features → words"),
             ("scores", "BLEU, CIDEr, …"),
-            ("report", "contact sheets"),
+            ("report", "sheets, pages"),
         ],
     ),
     (
@@ -170,7 +170,7 @@ def files() -> Sheet:
         "pictures → features, captions → cleaned words",
         span=3,
     )
-    put(FILE, 1, 2, "features.pkl", "and features.json")
+    put(FILE, 1, 2, "features.pkl", "or features-grid.hdf5")
     put(FILE, 2, 2, "descriptions.txt", "cleaned captions")
     put(SCRIPT, 1, 3, "2_train_IC_model.py", span=2)
     put(SCRIPT, 3, 3, "4_tokenizer.py")
@@ -188,7 +188,7 @@ def files() -> Sheet:
     put(SCRIPT, 1, 5, "3_BLEU.py", "reads the files of script 1 too")
     put(FILE, 2, 5, "photo.jpg", "or a folder")
     put(SCRIPT, 3, 5, "5_test.py", "runs the same encoder")
-    put(FILE, 1, 6, "bleu-dev.json", "and captions-dev.json")
+    put(FILE, 1, 6, "bleu-dev.json", "captions, a report to look at")
     put(SCRIPT, 2, 6, "evaluation.results", "tables of several runs")
     put(FILE, 3, 6, "captions", "lines, or a contact sheet")
     down(1, 5)

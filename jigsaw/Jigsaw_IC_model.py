@@ -1,4 +1,4 @@
-"""Stage 2: train the merge LSTM captioner on the features of Jigsaw_feature_extraction.py.
+"""Stage 2: train a captioner on the features of Jigsaw_feature_extraction.py.
 
 The learning rate falls after an epoch without a better loss on dev, training ends after three.
 
@@ -44,6 +44,7 @@ def main() -> None:
         resume=args.resume,
         decoder=args.decoder,
         changed=args.set,
+        select=args.select,
         plateau=1,
         patience=3,
     )

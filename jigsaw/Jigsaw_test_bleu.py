@@ -23,7 +23,7 @@ def main() -> None:
         "--split", choices=("dev", "test"), default="test", help="default: %(default)s"
     )
     parser.add_argument(
-        "--model", type=Path, metavar="FILE", help="default: the one with the lowest val_loss"
+        "--model", type=Path, metavar="FILE", help="default: the best by the figures in its name"
     )
     arguments.add_allow_seen(parser)
     arguments.add_search(parser)

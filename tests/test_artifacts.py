@@ -103,7 +103,7 @@ def test_tokenizer_survives_the_file_and_opens_by_plain_pickle(tmp_path):
         artifacts.load_tokenizer(path)
 
 
-def test_the_captioner_with_the_lowest_val_loss_is_chosen(tmp_path):
+def test_the_captioner_with_the_best_figures_is_chosen(tmp_path):
     for name in (
         "model-ep001-loss4.000-val_loss3.900.keras",
         "model-ep002-loss3.000-val_loss3.415.h5",
@@ -116,6 +116,9 @@ def test_the_captioner_with_the_lowest_val_loss_is_chosen(tmp_path):
     assert checkpoints.find_captioner(tmp_path).name == "model-ep002-loss3.000-val_loss3.415.h5"
     (tmp_path / "model-ep010-loss2.900-val_loss3.415.keras").touch()  # 3.4154, then 3.4146
     assert checkpoints.find_captioner(tmp_path).name == "model-ep010-loss2.900-val_loss3.415.keras"
+    for figures in ("val_loss4.000-val_cider0.500", "val_loss3.000-val_cider0.400"):
+        (tmp_path / f"model-ep001-loss3.000-{figures}.keras").touch()  # captions come first
+    assert "val_cider0.500" in checkpoints.find_captioner(tmp_path).name
     with pytest.raises(CaptioningError, match=r"2_train_IC_model\.py"):
         checkpoints.find_captioner(tmp_path / "empty")
 

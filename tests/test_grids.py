@@ -484,3 +484,17 @@ def test_without_grids_a_decoder_looks_at_pooled_features(trained, tmp_path, cap
     learned.check_features(3, Corners.record, 1)
     with pytest.raises(CaptioningError, match=r"features of corners, these are .*\(grid \[2, 2\]"):
         learned.check_features(3, Corners.grid_record)
+
+    descriptions = artifacts.load_descriptions(tmp_path)
+    artifacts.save_tokenizer(tmp_path / "tokenizer.pkl", fit_tokenizer(descriptions, descriptions))
+    maps = tmp_path / "maps.png"
+    how = dict.fromkeys(("model", "tokenizer_file", "encoder_name")) | {"as_json": True}
+    for output, sentence in (
+        (None, "found the decoder 'looking', trained on pooled features; .* --grid"),
+        (maps, "expected two files for --output and --attention"),
+    ):
+        with pytest.raises(CaptioningError, match=sentence):
+            caption.caption(
+                [folder / "images" / "00.png"], tmp_path, output=output, attention=maps, **how
+            )
+        assert not maps.exists()

@@ -82,6 +82,16 @@ def test_comparing_again_reads_no_picture(folders, tmp_path, monkeypatch):
     assert overlap.compare(source, tmp_path) == []
 
 
+@pytest.mark.parametrize("damaged", ["[]", "{", ""])
+def test_a_damaged_record_is_made_again(folders, tmp_path, damaged):
+    source, path = dataset.of(folders), tmp_path / OVERLAPS
+    overlap.compare(source, tmp_path)
+    whole = path.read_bytes()
+    path.write_text(damaged)
+    assert overlap.compare(source, tmp_path) == [path]
+    assert path.read_bytes() == whole
+
+
 def test_overlaps_of_other_datasets_are_not_taken(folders, tmp_path, capsys):
     record = {"datasets": ["b", "a"], "left_out": {"1": {}}}
     (tmp_path / OVERLAPS).write_text(json.dumps(record))

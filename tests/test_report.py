@@ -317,7 +317,8 @@ def test_the_page_of_a_split_shows_what_people_wrote_and_counts_missing_pictures
     turned[274] = 6  # lies on its side
     Image.new("RGB", (300, 150), "blue").save(folder / "002_blue.jpg", exif=turned)
     words = {"000_red": ["red", "endseq"], "001_green": ["some", "green"], "002_blue": ["blue"]}
-    captions = {key: Caption(said, -1.0) for key, said in words.items()}
+    captions = {key: [Caption(said, -1.0)] for key, said in words.items()}
+    captions["002_blue"].append(Caption(["a", "sky", "endseq"], -2.0))
     cleaned = {"000_red": ["red square"], "001_green": ["green"], "002_blue": ["blue sky", "blue"]}
     name = "model-ep002-loss2.000-val_loss3.000.keras"
     (tmp_path / "history.csv").write_text("epoch,loss,val_loss\n1,4.0,3.5\n2,2.0,3.0\n")
@@ -335,6 +336,7 @@ def test_the_page_of_a_split_shows_what_people_wrote_and_counts_missing_pictures
     html, said = written()
     red, _, blue = items = embedded(html)["items"]
     assert [item["caption"] for item in items] == ["red", "some green", "blue"]
+    assert [item["candidates"] for item in items] == [[], [], ["a sky"]]
     assert red["references"] == ["A red square .", "One red block !", "Red"]
     assert np.mean([item["cider"] for item in items]) == pytest.approx(cider(words, cleaned))
     shown = Image.open(io.BytesIO(base64.b64decode(blue["thumbnail"])))

@@ -1,18 +1,24 @@
 """The numbered scripts as a user runs them."""
 
+import argparse
+import inspect
 import json
 import pickle
+import re
+import runpy
 import shutil
 import subprocess
 import time
+from pathlib import Path
 
 import hostile
 import numpy as np
 import pytest
 from PIL import Image
 
-from captioning.pipeline import checkpoints
+from captioning.pipeline import arguments, checkpoints
 
+ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = ["1_data_preprocessor.py", "2_train_IC_model.py", "3_BLEU.py", "4_tokenizer.py"]
 
 
@@ -29,6 +35,21 @@ def test_help_shows_a_command_to_run_and_loads_no_framework(script, tmp_path, na
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_wrong_usage_exits_with_2(script, tmp_path, name):
     script(name, "--no-such-option", cwd=tmp_path, check=2)
+
+
+@pytest.mark.parametrize("path", sorted([*ROOT.glob("[1-5]_*.py"), *ROOT.glob("jigsaw/J*.py")]))
+def test_no_option_of_a_script_is_ignored(path, monkeypatch):
+    """What is parsed is read, by the script or where it has a search made of it."""
+    parsers = []
+    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", lambda self: parsers.append(self))
+    with pytest.raises(AttributeError):  # of None, where the first option is read
+        runpy.run_path(str(path), run_name="read")["main"]()
+    source = path.read_text()
+    source += inspect.getsource(arguments.search_of) * ("search_of(" in source)
+    offered = {
+        option.dest for option in parsers[0]._actions if "nothing here" not in (option.help or "")
+    }
+    assert offered - set(re.findall(r"args\.(\w+)", source)) == {"help"}
 
 
 @pytest.mark.parametrize(

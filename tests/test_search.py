@@ -159,7 +159,7 @@ def test_a_caption_that_never_ends_is_cut_and_said_to_be(capsys):
     cut, whole = captions.Caption(["a"] * 5, -3.0), captions.Caption(["a", "endseq"], -3.0)
     assert (cut.finished, whole.finished) == (False, True)
     captions.tell_oddities([cut, whole], 5)
-    assert "1 of 2 captions are unfinished: no end after 5 words" in capsys.readouterr().err
+    assert "1 of 2 captions are unfinished: no end within 5 words" in capsys.readouterr().err
 
 
 def test_an_ended_caption_comes_before_a_likelier_one_that_was_cut():
@@ -445,8 +445,10 @@ def search_of(line):
          {"search": "sample", "temperature": 2.0, "top_p": 0.9, "seed": 7, "candidates": 5}),
     ],
 )  # fmt: skip
-def test_options_of_a_search(line, how):
+def test_options_of_a_search(line, how, capsys):
     assert search_of(line) == how
+    told = "--seed 3 has no effect: nothing is drawn without --sample\n"
+    assert capsys.readouterr().err == (told if "--seed 3" in line else "")
 
 
 @pytest.mark.parametrize(

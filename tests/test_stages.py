@@ -80,6 +80,18 @@ def test_the_report_of_a_split_is_written_when_asked(folder, capsys):
     assert "3 of 3 images are shown without a picture" in said
 
 
+def test_candidates_of_an_earlier_run_are_not_taken_for_those_of_the_last(folder, capsys):
+    save_captioner(folder, 3.4)
+    scores(folder, how={"search": "beam", "beam": 2, "candidates": 2})
+    path = folder / "candidates-dev.json"
+    best = {key: row[0]["caption"] for key, row in json.loads(path.read_text()).items()}
+    assert best == json.loads((folder / "captions-dev.json").read_text())
+    told = f"{path} is of an earlier run and stays as it is"
+    assert told not in capsys.readouterr().err
+    scores(folder)
+    assert told in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("fixed", [True, False])
 def test_a_run_that_was_made_longer_is_the_same_and_another_schedule_is_another(folder, fixed):
     settings = SETTINGS | {"epochs_are_fixed": fixed}

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from captioning.objectives.look import CIDER, Looking
 from captioning.runtime import training
 from captioning.runtime.errors import CaptioningError
 
@@ -41,7 +42,9 @@ class FixedLine(Line):
         pass
 
 
-def run(folder, epochs=3, resume=False, callbacks=(), fixed_epochs=None, **settings):
+def run(
+    folder, epochs=3, resume=False, callbacks=(), fixed_epochs=None, judge=training.LOSS, **settings
+):
     keras.utils.set_random_seed(0)
     model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
     model.compile(optimizer=keras.optimizers.Adam(0.1), loss="mse", run_eagerly=True)
@@ -56,7 +59,7 @@ def run(folder, epochs=3, resume=False, callbacks=(), fixed_epochs=None, **setti
     history = training.fit(
         model, Line(), FixedLine(), epochs=epochs, folder=folder,
         settings=settings | {"epochs": epochs}, checkpoint=lambda row: folder / BEST, save=save,
-        fixed_epochs=fixed_epochs, callbacks=callbacks, resume=resume,
+        fixed_epochs=fixed_epochs, callbacks=callbacks, resume=resume, judge=judge,
     )  # fmt: skip
     return history, saved
 
@@ -95,6 +98,40 @@ def test_history_and_curves(finished):
     assert saved == [row["epoch"] for row, b in zip(history, best, strict=True)
                      if row["val_loss"] == b]  # fmt: skip
     assert Image.open(folder / "curves.png").width > 400
+
+
+def test_what_is_known_of_validation_alone_has_curves_too(tmp_path, monkeypatch):
+    drawn = {}
+
+    def save(figure, path, **how):
+        for axis in figure.axes:
+            drawn[axis.get_ylabel()] = {line.get_label(): line.get_ydata() for line in axis.lines}
+        path.touch()
+
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", save)
+    row = {"epoch": 1, "loss": 3.0, "val_loss": 3.5, "val_cider": 0.1, "seconds": 1.0}
+    training.draw_curves(tmp_path / "curves.png", [row])
+    assert drawn == {"loss": {"training": [3], "validation": [3.5]}, "cider": {"validation": [0.1]}}
+
+
+@pytest.mark.usefixtures("every_epoch_written")
+def test_the_judge_tells_which_epochs_leave_a_checkpoint_also_of_a_run_that_goes_on(tmp_path):
+    """What a look told of the epochs before is taken from the history, and not looked for again."""
+    figures = [0.1, 0.3, 0.2, 0.4]
+    judge = training.Judge(CIDER, -1)
+
+    def looking():
+        return Looking(lambda: told.pop(0))
+
+    told = figures[:]
+    history, saved = run(tmp_path / "whole", 4, callbacks=[looking()], judge=judge)
+    assert [row[CIDER] for row in history] == figures
+    assert saved == [1, 2, 4]
+    told = figures[:]
+    run(tmp_path / "parts", 2, callbacks=[looking()], judge=judge)
+    again, saved = run(tmp_path / "parts", 4, resume=True, callbacks=[looking()], judge=judge)
+    assert [row[CIDER] for row in again] == figures
+    assert saved == [4]
 
 
 @pytest.mark.usefixtures("every_epoch_written")

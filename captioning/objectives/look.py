@@ -12,6 +12,7 @@ import numpy as np
 
 from captioning.data.tokenizer import Tokenizer
 from captioning.decoders.captioner import Captioner
+from captioning.runtime.errors import CaptioningError
 from captioning.scores.cider import cider
 from captioning.search import captions
 
@@ -27,11 +28,21 @@ class Look:
         tokenizer: of the captioner.
         ids: of dev, in the order of the rows of its features.
         descriptions: image id → captions, as they are trained on.
+
+    Raises:
+        CaptioningError: for a single image, whose CIDEr is always 0.
     """
 
     tokenizer: Tokenizer
     ids: Sequence[str]
     descriptions: Mapping[str, Sequence[str]]
+
+    def __post_init__(self):
+        if len(self.ids) < 2:
+            raise CaptioningError(
+                f"expected two or more dev images for --select cider, found {len(self.ids)}, of "
+                "which CIDEr is always 0; use --select loss"
+            )
 
     def __call__(self, captioner: Captioner, features: np.ndarray) -> float:
         """From 0 to 10; `features` are those of all of dev, (n, D) or (n, k, D)."""

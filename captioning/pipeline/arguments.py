@@ -195,6 +195,8 @@ def search_of(parser: argparse.ArgumentParser, args: argparse.Namespace) -> dict
         parser.error(
             f"--candidates {args.candidates} needs --beam {args.candidates} or more, or --sample"
         )
+    if args.seed and not args.sample:
+        console.note(f"--seed {args.seed} has no effect: nothing is drawn without --sample")
     if args.sample:
         options = {"temperature": args.temperature or 1.0, "top_p": args.top_p or 1.0}
         return {"search": "sample", **options, "seed": args.seed, "candidates": args.candidates}

@@ -62,12 +62,15 @@ def caption(
     Raises:
         CaptioningError: if no image can be read, if captioner, tokenizer and encoder do not belong
             together or one of them cannot be had, or, with `strict`, at the first file that cannot
-            be read; with `attention`, if there are several images or the decoder does not look.
+            be read; with `attention`, if there are several images, the decoder does not look, or
+            `output` is the same file.
     """
     how = how or {"search": registry.DEFAULT}
     for picture, option in ((output, "--output"), (attention, "--attention")):
         if picture:
             images.check_suffix(picture, option)
+    if output and attention and output.resolve() == attention.resolve():
+        raise CaptioningError(f"expected two files for --output and --attention, found {output}")
     paths = _images_of(inputs)
     if attention and len(paths) != 1:
         raise CaptioningError(f"expected one image for --attention, found {len(paths):,}; name one")
@@ -83,11 +86,12 @@ def caption(
     checkpoints.tell_choice(path, asked_for=model is not None)
     trained = captioner.load(path)
     tokenizer.check_fits(*trained.vocabulary)
-    if attention and not trained.decoder.looks:
+    if attention and not trained.takes_grid:
+        pooled = ", trained on pooled features" if trained.decoder.looks else ""
         raise CaptioningError(
             "expected a captioner whose decoder looks at places of the picture for --attention, "
-            f"found the decoder {trained.decoder.name!r}; train one that does "
-            "(2_train_IC_model.py --decoder attention)"
+            f"found the decoder {trained.decoder.name!r}{pooled}; train one that does "
+            "(1_data_preprocessor.py --grid, 2_train_IC_model.py --decoder attention)"
         )
     encoder = _encoder_of(trained, encoder_name, path.parent)
     extract, record, tokens = encoder.extract, encoder.record, encoder.tokens

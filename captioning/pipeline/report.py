@@ -27,7 +27,7 @@ def check_output(output: Path) -> None:
 def write(
     output: Path,
     inputs: Inputs,
-    captions: Mapping[str, "Caption"],
+    found: Mapping[str, Sequence["Caption"]],
     result: Mapping,
 ) -> Path:
     """Write the page of a split's captions; `output` is the path returned.
@@ -37,20 +37,27 @@ def write(
     Args:
         inputs: the dataset's pictures and captions as people wrote them; where it has none, the
             cleaned ones are shown.
-        captions: image id → what the captioner says.
+        found: image id → what the captioner says, the best first.
         result: what `bleu-dev.json` holds.
     """
     from captioning.report.page import Item, page
 
     source, descriptions = inputs.source, inputs.descriptions
     written = _written_captions(source)
-    words = {key: caption.words for key, caption in captions.items()}
+    words = {key: said[0].words for key, said in found.items()}
     coco = text.coco_all({key: written[key] for key in words}) if "coco" in result else None
     own = cider.each(words, coco or descriptions)
-    thumbnails = _thumbnails(source, list(captions))
+    thumbnails = _thumbnails(source, list(found))
     items = [
-        Item(key, caption.sentence, written.get(key, descriptions[key]), thumbnails.get(key), score)
-        for (key, caption), score in zip(captions.items(), own, strict=True)
+        Item(
+            key,
+            best.sentence,
+            written.get(key, descriptions[key]),
+            thumbnails.get(key),
+            score,
+            [caption.sentence for caption in others],
+        )
+        for (key, (best, *others)), score in zip(found.items(), own, strict=True)
     ]
     html = page(
         items,

@@ -78,8 +78,9 @@ def score(
     del found, features
     trained.check_features(matrix.shape[-1], encoder, math.prod(matrix.shape[1:-1]))
     how = how or {"search": search.DEFAULT}
-    found = captions.candidates(trained, tokenizer, matrix, keys=ids, **how)
-    said = {key: best for key, (best, *_) in zip(ids, found, strict=True)}
+    every = captions.candidates(trained, tokenizer, matrix, keys=ids, **how)
+    found = dict(zip(ids, every, strict=True))
+    said = {key: best for key, (best, *_) in found.items()}
     captions.tell_oddities(said.values(), trained.max_length, least=2)
 
     result = {"model": str(path), "split": split, "images": len(ids), "search": how}
@@ -92,11 +93,16 @@ def score(
         files.write_json(workdir / f"bleu-{split}.json", result),
         files.write_json(workdir / f"captions-{split}.json", sentences),
     ]
+    candidates = workdir / f"candidates-{split}.json"
     if how.get("candidates", 1) > 1:
-        rows = {key: [c.record for c in row] for key, row in zip(ids, found, strict=True)}
-        written.append(files.write_json(workdir / f"candidates-{split}.json", rows))
+        rows = {key: [caption.record for caption in row] for key, row in found.items()}
+        written.append(files.write_json(candidates, rows))
+    elif candidates.exists():
+        console.note(
+            f"{candidates} is of an earlier run and stays as it is: --candidates writes it anew"
+        )
     if report_file:
-        written.append(pages.write(report_file, inputs, said, result))
+        written.append(pages.write(report_file, inputs, found, result))
     return written
 
 

@@ -3,7 +3,7 @@
     python -m captioning.pipeline.shipping work
     python -m captioning.pipeline.shipping work --output elsewhere
 
-Files: the captioner with the lowest val_loss, tokenizer.pkl, the encoder's file of weights, and
+Files: the captioner that script 3 would take, tokenizer.pkl, the encoder's file of weights, and
 manifest.json, by which 5_test.py checks them.
 """
 

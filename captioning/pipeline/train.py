@@ -102,8 +102,9 @@ def train(
         | inputs.beside_captions
         | {"data": data.digest, "versions": versions.installed()},
     }
-    look = Look(inputs.tokenizer, ids["dev"], inputs.descriptions)
-    look = look if run.settings["select"] == "cider" else None
+    look = None
+    if run.settings["select"] == "cider":
+        look = Look(inputs.tokenizer, ids["dev"], inputs.descriptions)
     with files.locked(workdir):
         if not resume:
             checkpoints.warn_of_former(workdir)

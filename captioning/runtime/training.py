@@ -293,16 +293,18 @@ def draw_curves(path: Path, history: Sequence[dict]) -> Path:
     from matplotlib.figure import Figure  # not pyplot: no global state, no window
 
     others = ("epoch", "learning_rate", "seconds")
-    names = [name for name in history[0] if name not in others and not name.startswith("val_")]
+    names = [name for name in history[0] if name not in others]
+    names = list(dict.fromkeys(name.removeprefix("val_") for name in names))
     columns = min(3, len(names))
     rows = -(-len(names) // columns)
     figure = Figure(figsize=(6 * columns, 4 * rows), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     epochs = [row["epoch"] for row in history]
     for axis, name in zip(axes, names, strict=False):  # a last row may have places left
-        axis.plot(epochs, [row[name] for row in history], ".-", label="training")
+        for key, label in ((name, "training"), (f"val_{name}", "validation")):
+            if key in history[0]:
+                axis.plot(epochs, [row[key] for row in history], ".-", label=label)
         if f"val_{name}" in history[0]:
-            axis.plot(epochs, [row[f"val_{name}"] for row in history], ".-", label="validation")
             axis.legend()
         axis.set(xlabel="epoch", ylabel=name)
         axis.xaxis.get_major_locator().set_params(integer=True)

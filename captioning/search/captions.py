@@ -64,7 +64,7 @@ def write(
 def candidates(
     captioner: Captioner,
     tokenizer: Tokenizer,
-    features: np.ndarray,
+    features: np.ndarray | Grid,
     search: str = registry.DEFAULT,
     keys: Sequence | None = None,
     **options,
@@ -115,7 +115,7 @@ def tell_oddities(captions: Iterable[Caption], longest: int, least: int = 10) ->
     captions = list(captions)
     if cut := sum(not caption.finished for caption in captions):
         console.note(
-            f"{cut:,} of {len(captions):,} captions are unfinished: no end after {longest} words"
+            f"{cut:,} of {len(captions):,} captions are unfinished: no end within {longest} words"
         )
     if len(captions) < least:
         return
