@@ -15,6 +15,7 @@ with --grid features-grid.hdf5; with several datasets overlaps.json (train image
 because they are in dev or test as well).
 """
 
+from captioning.data import text
 from captioning.encoders import sources
 from captioning.pipeline import arguments
 from captioning.runtime import console
@@ -62,7 +63,12 @@ def parse_arguments():
     parser.add_argument("--batch-size", type=console.positive_int, default=32, metavar="N")
     parser.add_argument("--limit", type=console.positive_int, metavar="N", help="first N images")
     arguments.add_strict(parser)
-    return parser.parse_args()
+    args = parser.parse_args()
+    if (args.only, args.grid) == ("descriptions", True):
+        parser.error("--grid has no part in --only descriptions; leave one of them out")
+    if (args.only, args.text) == ("features", text.FULL):
+        parser.error("--text has no part in --only features; leave one of them out")
+    return args
 
 
 def main() -> int:

@@ -37,6 +37,22 @@ def test_wrong_usage_exits_with_2(script, tmp_path, name):
     script(name, "--no-such-option", cwd=tmp_path, check=2)
 
 
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        ("--only descriptions --grid", "--grid has no part in --only descriptions"),
+        ("--only features --text full", "--text has no part in --only features"),
+    ],
+)
+def test_what_the_half_that_is_left_out_would_need_is_wrong_usage(
+    line, sentence, monkeypatch, capsys
+):
+    monkeypatch.setattr("sys.argv", [SCRIPTS[0], *line.split()])
+    with pytest.raises(SystemExit, match="2"):
+        runpy.run_path(str(ROOT / SCRIPTS[0]), run_name="read")["main"]()
+    assert sentence in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("path", sorted([*ROOT.glob("[1-5]_*.py"), *ROOT.glob("jigsaw/J*.py")]))
 def test_no_option_of_a_script_is_ignored(path, monkeypatch):
     """What is parsed is read, by the script or where it has a search made of it."""

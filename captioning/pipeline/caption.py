@@ -86,7 +86,7 @@ def caption(
     checkpoints.tell_choice(path, asked_for=model is not None)
     trained = captioner.load(path)
     tokenizer.check_fits(*trained.vocabulary)
-    if attention and not trained.takes_grid:
+    if attention and not (trained.decoder.looks and trained.decoder.config.tokens > 1):
         pooled = ", trained on pooled features" if trained.decoder.looks else ""
         raise CaptioningError(
             "expected a captioner whose decoder looks at places of the picture for --attention, "
