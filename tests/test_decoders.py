@@ -186,7 +186,7 @@ def test_folding_equals_standardised_features(kind, inputs):
 
 @pytest.mark.parametrize("kind", LOOKING)
 def test_saved_and_read(kind, inputs, tmp_path):
-    """By us, whatever the grid of another picture's size; by Keras, in a process of its own."""
+    """By us, and by Keras itself."""
     decoder, (features, words) = make(kind), inputs
     path = captioner.save(tmp_path / "m.keras", Captioner(decoder, {}))
     read = captioner.load(path)
