@@ -1,4 +1,4 @@
-"""Scores of 1,000 captions of 10 words with five references each: BLEU by the reference and the cleaned protocol, and all.
+"""Scores of 1,000 captions of 10 words with five references each: two protocols of BLEU, and all.
 
     python benchmarks/bleu.py
 
