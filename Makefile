@@ -37,9 +37,9 @@ demo: setup
 	$(PY) -m captioning.report.contact_sheet $(DEMO)/scenes.png $(DEMO)/photographs.png --output $(DEMO)/captions.png
 	@echo; echo "A decoder that looks at places of the picture, and where it looked for each word"
 	mkdir $(DEMO)/attention && ln $(DEMO)/features* $(DEMO)/descriptions.txt $(DEMO)/attention/
-	$(PY) 2_train_IC_model.py $(LOOKING) --decoder attention --epochs 6 --batch-size 64 --set units=128 width=128 looking_width=64 dropout=.2 feature_dropout=.2
+	$(PY) 2_train_IC_model.py $(LOOKING) --decoder attention --epochs 6 --batch-size 64 --set units=128 width=128 looking_width=64 dropout=.2 feature_dropout=.2 learning_rate=3e-3 label_smoothing=0
 	$(PY) 4_tokenizer.py $(LOOKING)
-	$(PY) 5_test.py $(DEMO)/scenes/Flicker8k_Dataset/$$(sed -n 3p $(DEMO)/scenes/Flickr8k_text/Flickr_8k.testImages.txt) --workdir $(DEMO)/attention --attention $(DEMO)/attention.png
+	$(PY) 5_test.py $(DEMO)/scenes/Flicker8k_Dataset/$$(sed -n 1p $(DEMO)/scenes/Flickr8k_text/Flickr_8k.testImages.txt) --workdir $(DEMO)/attention --attention $(DEMO)/attention.png
 	@echo; echo "The same on shuffled features, where each picture has those of another; 10 epochs will do"
 	$(PY) -m captioning.evaluation.baselines shuffled $(DEMO_ARGS)
 	$(PY) 2_train_IC_model.py --dataset $(DEMO)/scenes --workdir $(DEMO)/shuffled --epochs 10 --batch-size 64
