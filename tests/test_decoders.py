@@ -16,7 +16,7 @@ from captioning.decoders.transformer import Transformer
 
 PLACES, DIMENSION, VOCABULARY, LONGEST = 5, 6, 20, 9
 SETTINGS = {
-    Attention: Attention.Settings(units=12, width=8, looking_width=7),
+    Attention: Attention.Settings(units=12, width=8, looking_width=7, doubly_stochastic=1.0),
     Transformer: Transformer.Settings(blocks=2, width=8, heads=2),
     Merge: merge.Settings(units=7),
 }

@@ -326,7 +326,7 @@ def test_a_decoder_brings_what_suits_it_and_the_user_decides(data):
     plan = Training.plan(data, decoder="transformer", changed=["learning_rate=0.5"])
     said = plan.settings["hyperparameters"]
     assert (said["label_smoothing"], said["warm_up"], said["learning_rate"]) == (0.1, 0.06, 0.5)
-    assert plan.settings["epochs"] == 8
+    assert plan.settings["epochs"] == 12
     assert Training.plan(data, decoder="transformer", epochs=3).settings["epochs"] == 3
     assert Training.plan(data).settings["hyperparameters"]["label_smoothing"] == 0
 

@@ -25,9 +25,9 @@ class Settings:
     width: int = setting(256, "numbers that a word and a place become", least=1, most=2**15)
     looking_width: int = setting(256, "units by which places are compared", least=1, most=2**15)
     dropout: float = setting(0.5, "dropout of words and before the scores", least=0, below=1)
-    feature_dropout: float = setting(0.5, "dropout of the features", least=0, below=1)
+    feature_dropout: float = setting(0.2, "dropout of the features", least=0, below=1)
     doubly_stochastic: float = setting(
-        1.0, "weight of the penalty on places that are looked at too little or too much", least=0
+        0.1, "weight of the penalty on places that are looked at too little or too much", least=0
     )
 
 

@@ -35,8 +35,8 @@ class Transformer(Decoder):
     Settings = Settings
     looks = True
     recipe_defaults: ClassVar = {
-        "epochs": 8,
-        "learning_rate": 1e-3,
+        "epochs": 12,
+        "learning_rate": 1.5e-3,
         "warm_up": 0.06,
         "label_smoothing": 0.1,
         "feature_std": 1.0,
