@@ -33,6 +33,15 @@ def flickr8k() -> Path:
 
 
 @pytest.fixture(scope="session")
+def coco40k() -> Path:
+    """A folder with part of COCO in Kaggle's layout, a caption each, from the environment."""
+    folder = os.environ.get("COCO40K")
+    if not folder:
+        pytest.skip("COCO40K does not name a folder with real pictures of COCO")
+    return Path(folder)
+
+
+@pytest.fixture(scope="session")
 def photographs() -> list[np.ndarray]:
     """Two real photographs that scikit-learn ships, uint8 (427, 640, 3)."""
     from sklearn.datasets import load_sample_images

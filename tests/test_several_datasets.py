@@ -130,3 +130,13 @@ def test_a_dataset_given_twice_is_refused_and_namesakes_are_numbered(folders, tm
     assert (
         dataset.of(None).folder == dataset.of([]).folder == dataset.Dataset(dataset.Path()).folder
     )
+
+
+def test_flickr8k_and_part_of_coco_are_one_dataset(flickr8k, coco40k, tmp_path):
+    both = dataset.of([flickr8k, coco40k])
+    own = find_splits(dataset.of([flickr8k]), tmp_path).ids
+    splits = find_splits(both, tmp_path, known=both.captions).ids
+    other = find_splits(dataset.of([coco40k]), tmp_path).ids
+    assert (splits["dev"], splits["test"]) == (own["dev"], own["test"])
+    assert splits["train"] == own["train"] + other["train"]
+    assert both.captions.keys() >= {*splits["train"], *splits["dev"]}
