@@ -118,19 +118,19 @@ def test_what_is_known_of_validation_alone_has_curves_too(tmp_path, monkeypatch)
 def test_the_judge_tells_which_epochs_leave_a_checkpoint_also_of_a_run_that_goes_on(tmp_path):
     """What a look told of the epochs before is taken from the history, and not looked for again."""
     figures = [0.1, 0.3, 0.2, 0.4]
-    judge = training.Judge(CIDER, -1)
+    judge = CIDER
 
     def looking():
         return Looking(lambda: told.pop(0))
 
     told = figures[:]
     history, saved = run(tmp_path / "whole", 4, callbacks=[looking()], judge=judge)
-    assert [row[CIDER] for row in history] == figures
+    assert [row[CIDER.name] for row in history] == figures
     assert saved == [1, 2, 4]
     told = figures[:]
     run(tmp_path / "parts", 2, callbacks=[looking()], judge=judge)
     again, saved = run(tmp_path / "parts", 4, resume=True, callbacks=[looking()], judge=judge)
-    assert [row[CIDER] for row in again] == figures
+    assert [row[CIDER.name] for row in again] == figures
     assert saved == [4]
 
 

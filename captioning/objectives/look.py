@@ -13,11 +13,12 @@ import numpy as np
 from captioning.data.tokenizer import Tokenizer
 from captioning.decoders.captioner import Captioner
 from captioning.runtime.errors import CaptioningError
+from captioning.runtime.training import Judge
 from captioning.scores.cider import cider
 from captioning.search import captions
 
 IMAGES = 500  # of dev, at most: greedy captions of them take about a second
-CIDER = "val_cider"  # in the history
+CIDER = Judge("val_cider", -1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,5 +61,5 @@ class Looking(keras.callbacks.Callback):
         self.look = look
 
     def on_epoch_end(self, epoch, logs=None):
-        if CIDER not in logs:  # else it is replayed
-            logs[CIDER] = self.look()
+        if CIDER.name not in logs:  # else it is replayed
+            logs[CIDER.name] = self.look()

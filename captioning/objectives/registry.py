@@ -15,7 +15,16 @@ RECIPES = Registry(
     },
 )
 
-SELECTIONS = {  # of checkpoints
-    "loss": "the loss on people's captions of dev, val_loss",
-    "cider": "CIDEr of the captions that the decoder writes of some dev images, val_cider",
-}
+SELECTIONS = Registry(
+    "way to select the best epoch",
+    {
+        "loss": (
+            "captioning.runtime.training:LOSS",
+            "the loss on people's captions of dev, val_loss",
+        ),
+        "cider": (
+            "captioning.objectives.look:CIDER",
+            "CIDEr of the captions that the decoder writes of some dev images, val_cider",
+        ),
+    },
+)

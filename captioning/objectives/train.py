@@ -12,12 +12,10 @@ from captioning.decoders.captioner import Captioner
 from captioning.decoders.decoder import Config, Decoder
 from captioning.objectives import registry as recipes
 from captioning.objectives.data import CaptionData
-from captioning.objectives.look import CIDER, Look, Looking
+from captioning.objectives.look import Look, Looking
 from captioning.objectives.recipes import Recipe
 from captioning.runtime import settings, training
 from captioning.runtime.errors import CaptioningError
-
-_JUDGES = {"loss": training.LOSS, "cider": training.Judge(CIDER, -1)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -173,7 +171,7 @@ class Training:
     @property
     def judge(self) -> training.Judge:
         """What tells the best epoch."""
-        return _JUDGES[self.settings["select"]]
+        return recipes.SELECTIONS[self.settings["select"]]
 
     def _callbacks(self) -> list[keras.callbacks.Callback]:
         callbacks = []

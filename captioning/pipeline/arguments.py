@@ -89,13 +89,7 @@ def add_training(parser: argparse.ArgumentParser, epochs: int | None = None) -> 
     add_choice(parser, "--recipe", recipes.RECIPES, recipes.DEFAULT)
     add_choice(parser, "--decoder", decoders.DECODERS, decoders.DEFAULT)
     add_set(parser, "the recipe and the decoder, such as units=512 dropout=.4")
-    lines = "; ".join(f"{name}: {line}" for name, line in recipes.SELECTIONS.items())
-    parser.add_argument(
-        "--select",
-        choices=tuple(recipes.SELECTIONS),
-        default="loss",
-        help=f"what tells the best epoch, whose checkpoint is kept: {lines} (default: %(default)s)",
-    )
+    add_choice(parser, "--select", recipes.SELECTIONS, "loss")
     parser.add_argument(
         "--epochs",
         type=console.positive_int,
