@@ -3,6 +3,7 @@
 import errno
 import importlib.util
 import os
+import platform
 import subprocess
 import sys
 
@@ -85,6 +86,23 @@ def test_keras_is_loaded_without_what_no_script_uses():
         [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=REPOSITORY
     )
     assert done.stdout == "{'keras'}\nTrue True\n"
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="oneDNN is TensorFlow's on x86 alone")
+@pytest.mark.parametrize("said", [None, "0"])
+def test_tensorflow_computes_by_onednn_unless_told_otherwise(said):
+    program = (
+        "from captioning.runtime import console\nconsole.announce_device()\n"
+        "from tensorflow.python.util import _pywrap_util_port\n"
+        "print(_pywrap_util_port.IsMklEnabled())"
+    )
+    rest = {name: v for name, v in os.environ.items() if name != "TF_ENABLE_ONEDNN_OPTS"}
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True, text=True, check=True, cwd=REPOSITORY,
+        env=rest | ({"TF_ENABLE_ONEDNN_OPTS": said} if said else {}),
+    )  # fmt: skip
+    assert done.stdout == f"{said is None}\n"
 
 
 def test_help_does_not_wait_for_what_downloads_need():
