@@ -18,7 +18,7 @@ PLACES, DIMENSION, VOCABULARY, LONGEST = 5, 6, 20, 9
 SETTINGS = {
     Attention: Attention.Settings(units=12, width=8, looking_width=7, doubly_stochastic=1.0),
     Transformer: Transformer.Settings(blocks=2, width=8, heads=2),
-    Merge: merge.Settings(units=7),
+    Merge: merge.Settings(units=7, embedding_width=5, decoder_width=6),
 }
 LOOKING = [Attention, Transformer]
 

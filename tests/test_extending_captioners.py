@@ -76,7 +76,9 @@ def test_a_large_vocabulary_beside_narrow_layers_is_read_again(trained, tmp_path
 
 
 def test_hyper_parameters_survive_the_file(tmp_path):
-    how = merge.Settings(units=8, embedding_width=5, dropout=0.2, scores_dropout=0.0)
+    how = merge.Settings(
+        units=8, embedding_width=5, decoder_width=0, dropout=0.2, scores_dropout=0.0
+    )
     learned = Captioner(merge.Merge(Config(6, 9, 4, how)), {})
     read = captioner.load(captioner.save(tmp_path / "m.keras", learned)).decoder.config
     assert read == Config(6, 9, 4, dataclasses.replace(how, decoder_width=8))

@@ -176,14 +176,24 @@ def test_fewer_captions_come_in_smaller_batches(data):
 def test_same_weights_same_loss(data):
     """Dropout off, both recipes and a plain evaluation of every prefix agree."""
     losses, weights = [], None
+    widths = ["units=9", "embedding_width=7", "decoder_width=8"]
     for recipe in ("fast", "reference"):
         keras.utils.set_random_seed(0)
-        plan = Training.plan(data, recipe, batch_size=4)
+        plan = Training.plan(data, recipe, changed=widths, batch_size=4)
         model = plan.model(steps=1)
         weights = weights or model.network.get_weights()
         model.network.set_weights(weights)
         losses += [model.evaluate(part, verbose=0) for part in plan.batches(data)]
     np.testing.assert_allclose(losses[:2], losses[2:], rtol=1e-5)
+
+
+def test_the_reference_recipe_has_the_reference_s_network(data):
+    """256 everywhere, half of feature and words dropped, nothing before the scores."""
+    plan = Training.plan(data, "reference")
+    layers = {layer.name: layer for layer in plan.model(steps=1).network.layers}
+    widths = [layers[name].units for name in ("feature_dense", "lstm", "decoder")]
+    assert [layers["embedding"].output_dim, *widths] == [256] * 4
+    assert [layer.rate for layer in layers.values() if hasattr(layer, "rate")] == [0.5, 0.5]
 
 
 @pytest.mark.parametrize(
@@ -325,10 +335,10 @@ SMALL = {
 def test_a_decoder_brings_what_suits_it_and_the_user_decides(data):
     plan = Training.plan(data, decoder="transformer", changed=["learning_rate=0.5"])
     said = plan.settings["hyperparameters"]
-    assert (said["label_smoothing"], said["warm_up"], said["learning_rate"]) == (0.1, 0.06, 0.5)
+    assert (said["feature_std"], said["warm_up"], said["learning_rate"]) == (1, 0.06, 0.5)
     assert plan.settings["epochs"] == 12
     assert Training.plan(data, decoder="transformer", epochs=3).settings["epochs"] == 3
-    assert Training.plan(data).settings["hyperparameters"]["label_smoothing"] == 0
+    assert Training.plan(data).settings["hyperparameters"]["warm_up"] == 0
 
 
 @pytest.fixture(scope="module")

@@ -141,7 +141,7 @@ def test_a_run_that_was_stopped_in_either_phase_ends_with_the_same_weights(
     data, tmp_path, monkeypatch, eagerly
 ):
     """And its loss on sentences falls while they are learned from."""
-    how = ["units=16", "learning_rate=.03"]
+    how = ["units=16", "embedding_width=0", "decoder_width=0", "learning_rate=.03"]
     plan = Training.plan(data, changed=how, batch_size=16, epochs=2, sentence_epochs=2, seed=3)
 
     def leave_behind(path, history):

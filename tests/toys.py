@@ -59,11 +59,15 @@ def one_convolution(size, dtype=None):
 
 
 def merge_network(dimension, vocabulary_size, max_length, whole_captions=False, **settings):
-    """The Keras model of a merge captioner, as its file holds it, or for whole captions."""
+    """The Keras model of a merge captioner, as its file holds it, or for whole captions.
+
+    All its widths are `units`, unless the settings say otherwise.
+    """
     from captioning.decoders import merge
     from captioning.decoders.decoder import Config
 
-    config = Config(dimension, vocabulary_size, max_length, merge.Settings(**settings))
+    how = merge.Settings(**{"embedding_width": 0, "decoder_width": 0} | settings)
+    config = Config(dimension, vocabulary_size, max_length, how)
     return merge.build(config, whole_captions=whole_captions)
 
 
@@ -74,7 +78,7 @@ def merge_captioner(network, record=None):
     from captioning.decoders.merge import Merge, Settings
 
     (feature, prefix), (scores,) = network.inputs, network.outputs
-    settings = Settings(network.get_layer("lstm").units)
+    settings = Settings(network.get_layer("lstm").units, embedding_width=0, decoder_width=0)
     config = Config(feature.shape[-1], scores.shape[-1], prefix.shape[-1], settings)
     return Captioner(Merge(config, network), {} if record is None else record)
 

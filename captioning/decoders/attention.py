@@ -41,7 +41,6 @@ class Attention(Decoder):
         "epochs": 8,
         "learning_rate": 1e-3,
         "warm_up": 0.06,
-        "label_smoothing": 0.1,
         "feature_std": 1.0,
     }
 

@@ -38,7 +38,6 @@ class Transformer(Decoder):
         "epochs": 12,
         "learning_rate": 1.5e-3,
         "warm_up": 0.06,
-        "label_smoothing": 0.1,
         "feature_std": 1.0,
     }
 
