@@ -29,7 +29,7 @@ demo: setup
 	@echo; echo "A captioner trained here, on drawn scenes"
 	$(PY) -m captioning.demo.scenes $(DEMO)/scenes --images $(SCENES)
 	$(PY) 1_data_preprocessor.py $(DEMO_ARGS) --encoder random --grid
-	$(PY) 2_train_IC_model.py $(DEMO_ARGS) --epochs 15 --batch-size 64
+	$(PY) 2_train_IC_model.py $(DEMO_ARGS) --epochs 10 --batch-size 64
 	$(PY) 3_BLEU.py $(DEMO_ARGS) --split test --report $(DEMO)/report.html
 	$(PY) 4_tokenizer.py $(DEMO_ARGS)
 	@echo; echo "Captions of scenes it has not seen"
@@ -40,9 +40,9 @@ demo: setup
 	$(PY) 2_train_IC_model.py $(LOOKING) --decoder attention --epochs 6 --batch-size 64 --set units=128 width=128 looking_width=64 dropout=.2 feature_dropout=.2 learning_rate=3e-3 label_smoothing=0
 	$(PY) 4_tokenizer.py $(LOOKING)
 	$(PY) 5_test.py $(DEMO)/scenes/Flicker8k_Dataset/$$(sed -n 1p $(DEMO)/scenes/Flickr8k_text/Flickr_8k.testImages.txt) --workdir $(DEMO)/attention --attention $(DEMO)/attention.png
-	@echo; echo "The same on shuffled features, where each picture has those of another; 10 epochs will do"
+	@echo; echo "The same on shuffled features, where each picture has those of another; 6 epochs will do"
 	$(PY) -m captioning.evaluation.baselines shuffled $(DEMO_ARGS)
-	$(PY) 2_train_IC_model.py --dataset $(DEMO)/scenes --workdir $(DEMO)/shuffled --epochs 10 --batch-size 64
+	$(PY) 2_train_IC_model.py --dataset $(DEMO)/scenes --workdir $(DEMO)/shuffled --epochs 6 --batch-size 64
 	$(PY) 3_BLEU.py --dataset $(DEMO)/scenes --workdir $(DEMO)/shuffled --split test
 	@echo; echo "With the right features ($(DEMO)) and with those of other pictures (shuffled):"
 	@$(PY) -m captioning.evaluation.results $(DEMO) $(DEMO)/shuffled --split test
