@@ -360,10 +360,10 @@ def test_random_weights_follow_from_the_seed():
 
 @pytest.mark.parametrize("crops", [2, 10])
 def test_features_can_be_the_mean_over_crops(crops, photographs):
-    path = pipeline_checkpoints.PRETRAINED / "encoder.weights.h5"
+    path = pipeline_checkpoints.PRETRAINED / "encoder-coco.weights.h5"
     plain, encoder = loading.load(path), loading.load(path, crops=crops)
     side, size = encoder.size, plain.size
-    assert side == (118 if crops == 10 else 96)
+    assert side == (158 if crops == 10 else 128)
     wholes = [Image.fromarray(p).resize((side, side), Image.BILINEAR) for p in photographs]
     seen = [[whole.resize((size, size), Image.BILINEAR)] for whole in wholes]
     if crops == 10:

@@ -92,7 +92,7 @@ def test_the_pipeline_in_the_current_folder_without_arguments(script, tiny, phot
     Image.fromarray(photographs[0]).save(images / "uncaptioned.png")
     (images / "016_green.jpg").unlink()  # a dev image
 
-    encoder = checkpoints.PRETRAINED / "encoder.weights.h5"
+    encoder = checkpoints.PRETRAINED / "encoder-coco.weights.h5"
     done = script(SCRIPTS[0], "--encoder", encoder, cwd=tiny, check=3)
     assert "1 images with captions have no file in . (016_green)" in done.stderr
     assert "2 image files have no caption in . (broken, uncaptioned)" in done.stderr
