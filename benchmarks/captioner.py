@@ -2,9 +2,10 @@
 
     python benchmarks/captioner.py [--precision bfloat16]
 
-On made-up captions with Flickr8k's vocabulary and lengths, and the reference's network. Both train on a stated number of words
-to predict, and the time of an epoch over Flickr8k's 306,404 is extrapolated from it. The
-arithmetic is that of the matrix products, forward and twice that backward.
+On made-up captions with Flickr8k's vocabulary and lengths, and the reference's network. Both train
+on a stated number of words to predict, and the time of an epoch over Flickr8k's 306,404 is
+extrapolated from it. The arithmetic is that of the matrix products, forward and twice that
+backward.
 """
 
 import itertools
