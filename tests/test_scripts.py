@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from captioning.pipeline import arguments, checkpoints
+from captioning.data import grids
+from captioning.pipeline import arguments, artifacts, checkpoints
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = ["1_data_preprocessor.py", "2_train_IC_model.py", "3_BLEU.py", "4_tokenizer.py"]
@@ -145,11 +146,14 @@ def test_the_pipeline_in_the_current_folder_without_arguments(script, tiny, phot
 
 
 def test_a_split_without_features_is_an_error(script, tiny):
-    script(SCRIPTS[0], "--only", "descriptions", cwd=tiny)
+    """Script 3 takes the shipped captioner here, which looks at grids and writes full text."""
+    script(SCRIPTS[0], "--only", "descriptions", "--text", "full", cwd=tiny)
     random = np.random.default_rng(0)
     features = {f"{i:03d}": random.normal(size=(1, 4)).astype("float32") for i in range(3)}
     with open(tiny / "features.pkl", "wb") as file:
         pickle.dump(features, file)
+    rows = [(np.arange(3), np.zeros((3, 2, 4), "float16"))]
+    grids.write(tiny / artifacts.GRID, list(features), (2, 4), rows, {})
     done = script(SCRIPTS[1], cwd=tiny, check=1)
     assert "none of the 16 images of the train split has features" in done.stderr
     done = script(SCRIPTS[2], "--split", "test", cwd=tiny, check=1)
