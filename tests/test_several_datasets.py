@@ -73,6 +73,36 @@ def test_train_is_of_all_and_dev_and_test_are_the_firsts(folders, tmp_path):
     assert "blue" not in Inputs.read(folders[0], work, 0).tokenizer.word_index
 
 
+@pytest.mark.parametrize("kind", ["reference", "full"])
+@pytest.mark.parametrize("given", ["ba", "b"])
+def test_captions_of_several_are_not_taken_for_those_of_others(folders, tmp_path, kind, given):
+    """An id that both have would be the other's picture, and its dev pictures those of train."""
+    work, by_name = tmp_path / "work", dict(zip("ab", folders, strict=True))
+    describe(dataset.of(folders), work, kind=kind)
+    assert artifacts.text_of(work) == kind
+    with pytest.raises(CaptioningError, match="descriptions.txt of the datasets b.*, found one of"):
+        Inputs.read([by_name[name] for name in given], work, 0)
+    assert Inputs.read(folders[:1], work, 0).splits["dev"] == ["y"]
+
+
+@pytest.mark.parametrize("grid", [False, True])
+def test_features_of_several_are_not_taken_for_those_of_others(tmp_path, grid):
+    record = {"datasets": ["a", "b"], "encoder": {"grid": [1, 1]}, "dimension": 2}
+    values = {"1": np.eye(2, dtype=np.float32)[:1], "b:1": np.eye(2, dtype=np.float32)[1:]}
+    artifacts.save_features(tmp_path, values, record)
+    artifacts.save_grid(tmp_path, list(values), [(np.arange(2), np.eye(2)[:, None])], record)
+    for given in ("ab", "a", ""):
+        assert "b:1" in artifacts.load_features(tmp_path, grid, list(given)).values
+    with pytest.raises(CaptioningError, match="of the datasets b, a, found one of a, b; give"):
+        artifacts.load_features(tmp_path, grid, ["b", "a"])
+
+
+def test_one_dataset_may_be_renamed(folders, tmp_path):
+    describe(dataset.of(folders[:1]), tmp_path, kind="full")
+    folders[0].rename(tmp_path / "renamed")
+    assert Inputs.read(tmp_path / "renamed", tmp_path, 0).splits["dev"] == ["y"]
+
+
 def test_each_dataset_without_lists_has_its_own_draw(tmp_path):
     folders = [make(tmp_path / name, [f"{n}.jpg" for n in range(8)], False) for name in "ab"]
     work = tmp_path / "work"

@@ -63,18 +63,20 @@ class Features(NamedTuple):
     seen: frozenset[str] | None
 
 
-def load_features(workdir: Path, grid: bool = False) -> Features:
+def load_features(workdir: Path, grid: bool = False, datasets: Sequence[str] = ()) -> Features:
     """Read `features.pkl` and, where there is one, the record beside it.
 
     Args:
         grid: open `features-grid.hdf5` instead.
+        datasets: the names of those that they are wanted of.
 
     Raises:
         CaptioningError: see `read_features` and `grids.Grid`; if the grids are of another encoder
-            than `features.pkl` beside them.
+            than `features.pkl` beside them; if the features are of other datasets.
     """
     values = Grid(workdir / GRID) if grid else read_features(workdir / FEATURES)
     record = _record_of_grid(values) if grid else _record_of(workdir / FEATURES)
+    _check_datasets(workdir / (GRID if grid else FEATURES), record, datasets)
     return Features(
         values, record.get("encoder"), frozenset(record[SEEN]) if SEEN in record else None
     )
@@ -171,56 +173,87 @@ def _is_sound(record: object) -> bool:
     return (
         isinstance(record, dict)
         and isinstance(record.get("encoder"), dict | None)
-        and isinstance(seen := record.get(SEEN, []), list)
-        and all(isinstance(key, str) for key in seen)
+        and _are_names(record.get(SEEN, []))
+        and _are_names(record.get("datasets", []))
     )
 
 
-def save_descriptions(
-    workdir: Path, descriptions: Mapping[str, Sequence[str]], kind: str = text.REFERENCE
-) -> list[Path]:
-    """Write cleaned captions as `descriptions.txt`, and which text they are as `descriptions.json`.
+def _are_names(found: object) -> bool:
+    return isinstance(found, list) and all(isinstance(name, str) for name in found)
 
-    Image by image, since there may be many. Those of the reference's text, as ever, have no such
-    record.
+
+def _check_datasets(path: Path, record: dict, given: Sequence[str]) -> None:
+    """Refuse what was made of several datasets where others are given, or in another order.
+
+    An id that several of them have is that of the first. So the first ones alone will do; the name
+    of a single one is free, since folders are renamed.
+    """
+    made_of = record.get("datasets", [])
+    both = min(len(made_of), len(given))
+    if max(len(made_of), len(given)) > 1 and list(made_of[:both]) != list(given[:both]):
+        raise CaptioningError(
+            f"expected {path} of the datasets {', '.join(given)}, found one of "
+            f"{', '.join(made_of)}; give --dataset for each in the order of "
+            "1_data_preprocessor.py, or make it again"
+        )
+
+
+def save_descriptions(
+    workdir: Path,
+    descriptions: Mapping[str, Sequence[str]],
+    kind: str = text.REFERENCE,
+    datasets: Sequence[str] = (),
+) -> list[Path]:
+    """Write cleaned captions as `descriptions.txt`, and what they are as `descriptions.json`.
+
+    Image by image, since there may be many. Those of the reference's text and one dataset, as ever,
+    have no such record.
 
     Args:
         kind: a name of `text.TEXTS`.
+        datasets: their names.
 
     Returns:
         the paths written.
     """
     path, record = workdir / DESCRIPTIONS, workdir / DESCRIPTIONS_RECORD
+    said = {"text": kind} | ({"datasets": list(datasets)} if len(datasets) > 1 else {})
+    recorded = said != {"text": text.REFERENCE}
     groups = ({key: texts} for key, texts in descriptions.items() if texts)
     with files.atomic(path) as temporary:
         with open(temporary, "w", encoding="utf-8", newline="") as file:
             for number, group in enumerate(groups):
                 file.write("\n" * bool(number) + text.format_descriptions(group))
-        if kind != text.REFERENCE:
+        if recorded:
             # before the captions: should this be interrupted, it is ignored as that of others
             digest, python = files.sha256(temporary), platform.python_version()
-            files.write_json(
-                record, {"text": kind, "descriptions_sha256": digest, "python": python}
-            )
-    if kind == text.REFERENCE:
-        record.unlink(missing_ok=True)
-        return [path]
-    return [path, record]
+            files.write_json(record, said | {"descriptions_sha256": digest, "python": python})
+    if recorded:
+        return [path, record]
+    record.unlink(missing_ok=True)
+    return [path]
 
 
-def text_of(workdir: Path) -> str:
+def text_of(workdir: Path, datasets: Sequence[str] = ()) -> str:
     """Which of `text.TEXTS` the captions in `descriptions.txt` are.
 
     A record of other captions than these (edited since, or copied here) is ignored.
 
+    Args:
+        datasets: the names of those whose captions they are to be.
+
     Raises:
-        CaptioningError: when the record is damaged.
+        CaptioningError: when the record is damaged; if the captions are of other datasets.
     """
     path = workdir / DESCRIPTIONS_RECORD
     if not path.exists():
         return text.REFERENCE
     record = files.read_json(path)
-    if not isinstance(record, dict) or record.get("text") not in list(text.TEXTS):
+    if (
+        not isinstance(record, dict)
+        or record.get("text") not in list(text.TEXTS)
+        or not _are_names(record.get("datasets", []))
+    ):
         raise CaptioningError(
             f"expected in {path} the text {' or '.join(text.TEXTS)}, found a damaged record; make "
             "it again with 1_data_preprocessor.py --only descriptions"
@@ -231,6 +264,7 @@ def text_of(workdir: Path) -> str:
             f"for the text {text.REFERENCE}"
         )
         return text.REFERENCE
+    _check_datasets(workdir / DESCRIPTIONS, record, datasets)
     return record["text"]
 
 

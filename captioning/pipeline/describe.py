@@ -47,7 +47,7 @@ def describe(
             f"expected words{_LEAST[kind]} in the captions of {source.caption_file}, found none; "
             "check that file"
         )
-    written = artifacts.save_descriptions(workdir, cleaned, kind)
+    written = artifacts.save_descriptions(workdir, cleaned, kind, source.names)
     empty = sum(not caption for group in cleaned.values() for caption in group)
     console.note(
         f"captions: {sum(map(len, cleaned.values()))} of {len(cleaned)} images, "

@@ -56,8 +56,8 @@ class Inputs:
         """
         descriptions = artifacts.load_descriptions(workdir)
         source = dataset.of(folder)
+        kind, found = artifacts.text_of(workdir, source.names), None
         splits = find_splits(source, workdir, split_seed, descriptions).ids
-        kind, found = artifacts.text_of(workdir), None
         train = [key for key in splits["train"] if key in descriptions]
         if sentences and train:
             held_out = {

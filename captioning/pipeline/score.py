@@ -57,7 +57,9 @@ def score(
     if report_file:
         pages.check_output(report_file)
     inputs = Inputs.read(folder, workdir, split_seed)
-    found = artifacts.load_features(workdir)  # what is wrong with it shows before Keras is loaded
+    datasets = inputs.source.names
+    # what is wrong with it shows before Keras is loaded
+    found = artifacts.load_features(workdir, datasets=datasets)
     path = model or checkpoints.find_captioner(captioners or workdir)
     checkpoints.check_shipped(path)
 
@@ -70,7 +72,7 @@ def score(
     trained = captioner.load(path)
     tokenizer = _tokenizer_of(trained, inputs.tokenizer, path.parent)
     if trained.takes_grid:
-        found = artifacts.load_features(workdir, grid=True)
+        found = artifacts.load_features(workdir, grid=True, datasets=datasets)
     features, encoder, seen = found
     flattered = inputs.check_unseen(split, seen, allow_seen)
     ids = inputs.usable(split, features)

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from captioning.data import dataset
 from captioning.pipeline import artifacts, checkpoints
 from captioning.pipeline.inputs import Inputs
 from captioning.runtime import console, files, settings, versions
@@ -54,7 +53,9 @@ def train(
         tokenizer.
     """
     inputs = Inputs.read(folder, workdir, split_seed, min_count, sentences)
-    found = artifacts.load_features(workdir)  # what is wrong with it shows before Keras is loaded
+    datasets = inputs.source.names
+    # what is wrong with it shows before Keras is loaded
+    found = artifacts.load_features(workdir, datasets=datasets)
 
     console.announce_device(precision)
 
@@ -67,7 +68,7 @@ def train(
     looks = decoders.DECODERS[plan.get("decoder", decoders.DEFAULT)].looks
     grid = looks and (workdir / artifacts.GRID).exists()
     if grid:
-        found = artifacts.load_features(workdir, grid=True)
+        found = artifacts.load_features(workdir, grid=True, datasets=datasets)
     features, encoder, seen = found
     for split in ("dev", "test"):
         inputs.check_unseen(split, seen, allow_seen)
@@ -93,7 +94,7 @@ def train(
             "many batches as one of the captions that follow"
         )
     record = {
-        "datasets": dataset.of(folder).names,
+        "datasets": datasets,
         "encoder": encoder,
         "max_length": data.max_length,
         "vocabulary_hash": inputs.tokenizer.vocabulary_hash,
