@@ -191,18 +191,40 @@ def test_an_empty_split_has_no_pictures(images, tmp_path):
     assert len(hdf5.Images(stored(images[:0], tmp_path / "images.hdf5", "in one piece"))[:]) == 0
 
 
-def _read(stored: hdf5.Images, row: int) -> tuple[int, np.ndarray]:
-    return os.getpid(), stored[row]
+def test_other_processes_read_the_same_file(images, tmp_path):
+    """And open it themselves: neither HDF5's state nor a file's position outlives a fork."""
+    for layout in LAYOUTS:
+        pictures = hdf5.Images(stored(images, tmp_path / layout, layout))
+        assert np.array_equal(pictures[0], images[0])  # open here before the other starts
+        opened = pictures._opened
+        context = multiprocessing.get_context("fork")  # which hands over objects as they are
+        receiver, sender = context.Pipe(duplex=False)
+
+        def read(pictures=pictures, sender=sender):
+            everything = pictures[np.arange(COUNT)]
+            sender.send((os.getpid(), pictures._opened[0], everything))
+
+        process = context.Process(target=read)
+        process.start()
+        pid, opener, everything = receiver.recv()
+        process.join()
+        assert pid == opener != os.getpid()
+        assert np.array_equal(everything, images)
+        assert pictures._opened is opened
 
 
-def test_other_processes_read_the_same_file(images, path):
-    stored = hdf5.Images(path)
-    assert np.array_equal(stored[0], images[0])  # open here before the others start
-    with multiprocessing.get_context("fork").Pool(2) as pool:
-        results = pool.starmap(_read, [(stored, row) for row in range(COUNT)])
-    assert os.getpid() not in {process for process, _ in results}
-    assert all(np.array_equal(pixels, images[row]) for row, (_, pixels) in enumerate(results))
-    assert np.array_equal(pickle.loads(pickle.dumps(stored))[4], images[4])
+def test_a_file_in_use_is_said_so(path):
+    fcntl = pytest.importorskip("fcntl")
+    with open(path, "rb") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(CaptioningError, match="is in use by a program"):
+            hdf5.Images(path)
+    hdf5.Images(path)
+
+
+def test_pictures_are_pickled_by_their_path(images, path):
+    copy = pickle.loads(pickle.dumps(hdf5.Images(path)))
+    assert np.array_equal(copy[4], images[4])
 
 
 def test_files_of_another_kind_are_refused(tmp_path, images):

@@ -34,7 +34,7 @@ def make(folder, pictures, lists):
 
 @pytest.fixture
 def folders(tmp_path):
-    """Train of b holds a's dev under other names: copied, smaller, and brighter and cropped."""
+    """Train of b holds dev and test of a under other names: copied, smaller, blurred; and one mirrored, which is another."""
     a = make(
         tmp_path / "a",
         {f"{n}.png": scene(n) for n in range(6)},

@@ -434,6 +434,18 @@ def test_a_changed_picture_starts_from_scratch(folder, tmp_path, capsys):
     assert not np.array_equal(unpack(output)["01.png"], before)
 
 
+def test_a_file_in_use_is_not_made_again(folder, tmp_path):
+    fcntl = pytest.importorskip("fcntl")
+    output = tmp_path / "all.hdf5"
+    pack(folder, output)
+    before = output.read_bytes()
+    with open(output, "rb") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(CaptioningError, match="is in use by a program"):
+            pack(folder, output)
+    assert output.read_bytes() == before
+
+
 def test_the_file_may_lie_among_the_pictures(folder, tmp_path):
     output = tmp_path / "all.hdf5"
     (tmp_path / "01.png").write_bytes((folder / "01.png").read_bytes())

@@ -13,6 +13,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from captioning.data import hdf5
 from captioning.runtime import files
 from captioning.runtime.errors import CaptioningError, printable, refusing
 
@@ -148,10 +149,8 @@ class Grid:
                 if not isinstance(record, dict) or not isinstance(record.get("sha256"), str):
                     raise ValueError("its record describes no grids")
                 return start, features.shape, ids, record
-        except BlockingIOError:  # HDF5's own lock
-            raise CaptioningError(
-                f"{self.path} is in use by a program that writes it; wait for its end, or stop it"
-            ) from None
+        except BlockingIOError:
+            raise hdf5.in_use(self.path) from None
         except OSError as error:
             raise CaptioningError(
                 f"{self.path} is not a whole HDF5 file ({printable(str(error))}); {_ADVICE}"

@@ -293,6 +293,13 @@ def skipped(path: str | os.PathLike) -> dict[str, str]:
     return {os.fsdecode(name): why.decode(errors="surrogateescape") for name, why in pairs}
 
 
+def in_use(path: str | os.PathLike) -> CaptioningError:
+    """What to say of a file that HDF5's own lock keeps from us: BlockingIOError."""
+    return CaptioningError(
+        f"{path} is in use by a program that writes it; wait for its end, or stop it"
+    )
+
+
 def _open(path: str) -> h5py.File:
     try:
         return h5py.File(path, "r")
@@ -300,6 +307,8 @@ def _open(path: str) -> h5py.File:
         raise CaptioningError(
             f"expected an HDF5 file at {path}, found none; make it with jigsaw/to_hdf5.py"
         ) from None
+    except BlockingIOError:
+        raise in_use(path) from None
     except OSError as error:
         raise CaptioningError(
             f"{path} is not a whole HDF5 file ({printable(str(error))}); make it again with "

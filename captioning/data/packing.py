@@ -225,6 +225,8 @@ def _is_whole(output: Path, fingerprint: str) -> bool:
     try:
         with h5py.File(output, "r") as file:
             return file.attrs.get("fingerprint") == fingerprint
+    except BlockingIOError:
+        raise hdf5.in_use(output) from None
     except OSError:  # none yet, or not HDF5
         return False
 
