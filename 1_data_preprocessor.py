@@ -81,7 +81,7 @@ def main() -> int:
     source = dataset.of(args.dataset)
     written, skipped = [], 0
     if len(source.parts) > 1:
-        written += overlap.compare(source, args.workdir, args.split_seed)
+        written += overlap.compare(source, args.workdir, args.split_seed)[1]
     if args.only != "features":
         written += describe(source, args.workdir, args.split_seed, args.text)
     if args.only != "descriptions":

@@ -121,7 +121,8 @@ def make_parser() -> argparse.ArgumentParser:
         type=Path,
         default=Path(),
         metavar="DIR",
-        help="folder of the split lists, where the dataset has none (default: the current folder)",
+        help="folder of the split lists, where the dataset has none, and of overlaps.json, where "
+        "there are several (default: the current folder)",
     )
     arguments.add_split_seed(parser)
     return parser

@@ -34,7 +34,10 @@ def make(folder, pictures, lists):
 
 @pytest.fixture
 def folders(tmp_path):
-    """Train of b holds dev and test of a under other names: copied, smaller, blurred; and one mirrored, which is another."""
+    """Train of b holds dev and test of a under other names: copied, smaller, blurred.
+
+    And one mirrored, which is another picture.
+    """
     a = make(
         tmp_path / "a",
         {f"{n}.png": scene(n) for n in range(6)},
@@ -60,7 +63,7 @@ def test_pictures_of_dev_and_test_are_left_out_of_train(folders, tmp_path, capsy
     source, work = dataset.of(folders), tmp_path / "work"
     find_splits(source, work)
     assert "is not known; 1_data_preprocessor.py" in capsys.readouterr().err
-    assert overlap.compare(source, work) == [work / OVERLAPS]
+    assert overlap.compare(source, work)[1] == [work / OVERLAPS]
     left_out = files.read_json(work / OVERLAPS)["left_out"]
     assert {key: found["is"] for key, found in left_out.items()} == {
         "copy": "2", "small": "3", "jpeg": "4", "0": "test",
@@ -77,9 +80,9 @@ def test_pictures_of_dev_and_test_are_left_out_of_train(folders, tmp_path, capsy
 
 def test_comparing_again_reads_no_picture(folders, tmp_path, monkeypatch):
     source = dataset.of(folders)
-    overlap.compare(source, tmp_path)
+    pairs, _ = overlap.compare(source, tmp_path)
     monkeypatch.setattr(overlap, "difference_hash", lambda path: pytest.fail("read again"))
-    assert overlap.compare(source, tmp_path) == []
+    assert overlap.compare(source, tmp_path) == (pairs, [])
 
 
 @pytest.mark.parametrize("damaged", ["[]", "{", ""])
@@ -88,7 +91,7 @@ def test_a_damaged_record_is_made_again(folders, tmp_path, damaged):
     overlap.compare(source, tmp_path)
     whole = path.read_bytes()
     path.write_text(damaged)
-    assert overlap.compare(source, tmp_path) == [path]
+    assert overlap.compare(source, tmp_path)[1] == [path]
     assert path.read_bytes() == whole
 
 
@@ -130,7 +133,20 @@ def test_a_dataset_within_itself(tmp_path, monkeypatch, capsys):
         {"train": ["a", "d"], "dev": ["b"], "test": ["c"]},
     )
     (folder / "Images" / "d.png").write_bytes(b"no picture")
-    arguments = ["overlap", str(folder), "--workdir", str(tmp_path / "work")]
+    of_several = tmp_path / OVERLAPS
+    of_several.write_text("of several")
+    monkeypatch.setattr("sys.argv", ["overlap", str(folder), "--workdir", str(tmp_path)])
+    overlap.main()
+    assert capsys.readouterr().out == "a\tb\tequal files\n"
+    assert of_several.read_text() == "of several"
+
+
+def test_several_datasets_by_the_program(folders, tmp_path, monkeypatch, capsys):
+    arguments = ["overlap", *map(str, folders), "--workdir", str(tmp_path)]
     monkeypatch.setattr("sys.argv", arguments)
     overlap.main()
-    assert capsys.readouterr().out.splitlines()[0] == "a\tb\tequal files"
+    first = capsys.readouterr().out.splitlines()
+    assert "copy\t2\tequal files" in first[:4]
+    assert first[4].startswith(f"wrote {tmp_path / OVERLAPS}")
+    overlap.main()
+    assert capsys.readouterr().out.splitlines() == first[:4]

@@ -12,6 +12,7 @@ from captioning.encoders import extraction
 from captioning.pipeline import artifacts
 from captioning.pipeline.describe import describe
 from captioning.pipeline.inputs import Inputs
+from captioning.pretraining import run as runs
 from captioning.pretraining.pairs import Pairs
 from captioning.runtime.errors import CaptioningError
 from tests import toys
@@ -80,7 +81,9 @@ def test_captions_of_several_are_not_taken_for_those_of_others(folders, tmp_path
     work, by_name = tmp_path / "work", dict(zip("ab", folders, strict=True))
     describe(dataset.of(folders), work, kind=kind)
     assert artifacts.text_of(work) == kind
-    with pytest.raises(CaptioningError, match="descriptions.txt of the datasets b.*, found one of"):
+    with pytest.raises(
+        CaptioningError, match=r"descriptions\.txt of the datasets b.*, found one of"
+    ):
         Inputs.read([by_name[name] for name in given], work, 0)
     assert Inputs.read(folders[:1], work, 0).splits["dev"] == ["y"]
 
@@ -150,6 +153,25 @@ def test_names_in_an_hdf5_file_are_told_by_their_folders(folders, tmp_path):
     captions = [["red picture"], ["blue picture"], ["blue walk picture"]]
     assert (pairs.rows.tolist(), pairs.train) == ([0, 1, 2], captions)
     assert pairs.dev == [["red picture"]]
+
+
+def test_pretraining_takes_several_and_records_them(
+    folders, tmp_path, untrained, here, monkeypatch
+):
+    """Also where the test list is empty."""
+    for split, names in (("dev", "x.jpg\ny.jpg"), ("test", "")):
+        (folders[0] / split_file_name(split)).write_text(names)
+    given = [argument for folder in folders for argument in ("--dataset", folder)]
+    pictures, work = tmp_path / "both.hdf5", tmp_path / "work"
+    here("jigsaw/to_hdf5.py", *given, "--output", pictures, "--size", 48, "--val", 0, "--test", 0,
+         "--workdir", work)  # fmt: skip
+    trained = []
+    monkeypatch.setattr(runs, "train", lambda *given: trained.append(given) or [])
+    here("pretraining/main.py", "--hdf5", pictures, *given, "--method", "image-text", "--size", 32,
+         "--init", untrained, "--batch-size", 2, "--workdir", work)  # fmt: skip
+    ((run, record, *_),) = trained
+    assert record["datasets"] == ["a", "b"]
+    assert (len(run.data.rows), record["images"]) == (6, 6)
 
 
 def test_a_dataset_given_twice_is_refused_and_namesakes_are_numbered(folders, tmp_path):

@@ -7,9 +7,9 @@ Compares the train pictures of all datasets given with the dev and test pictures
 Candidates are pairs whose difference hashes (brightness against the neighbour's at 9×8 pixels, 64
 bits; Krawetz 2013) are nearly alike; they are the same if their pixels are. Prints a line a pair.
 
-Files: overlaps.json. Of several datasets scripts 2 to 4 and the pretraining go by it where they are
-given the same ones: these train pictures are left out. Script 1 writes it then. The splits of a
-single dataset stay as they were published.
+Files: of several datasets overlaps.json, by which scripts 2 to 4 and the pretraining go where they
+are given the same ones: these train pictures are left out. Script 1 writes it then. The splits of a
+single dataset stay as they were published, and no file is written of it.
 """
 
 import contextlib
@@ -127,14 +127,14 @@ def _hashes(paths: Sequence[Path]) -> dict[Path, np.uint64]:
 
 def compare(
     source: dataset.Dataset | dataset.Datasets, workdir: Path, split_seed: int = 0
-) -> list[Path]:
-    """Find the pairs of the datasets' splits → `overlaps.json`; nothing where it is there already.
+) -> tuple[list[Pair], list[Path]]:
+    """The pairs of the datasets' splits; those of several → `overlaps.json`, unless it has them.
 
     Args:
         workdir, split_seed: see `splits.find_splits`.
 
     Returns:
-        the paths written, with the lists of splits that were drawn.
+        the pairs, and the paths written, with the lists of splits that were drawn.
     """
     parts = splits.of_parts(source, workdir, split_seed)
     written = [path for part in parts for path in part.written]
@@ -151,15 +151,20 @@ def compare(
 
     train, held_out = pictures("train"), pictures("dev", "test")
     path = workdir / splits.OVERLAPS
-    digest = _digest(train, held_out)
+    several, digest = len(parts) > 1, _digest(train, held_out)
     with contextlib.suppress(CaptioningError), refusing(path, "pairs"):  # damaged: made again
-        if path.exists() and files.read_json(path).get("compared_sha256") == digest:
-            return written
+        if several and path.exists():
+            stored = files.read_json(path)
+            if stored.get("compared_sha256") == digest:
+                found = stored["left_out"].items()
+                return [Pair(key, is_["is"], is_["difference"]) for key, is_ in found], written
     pairs = find(train, held_out)
     console.note(
         f"{len(pairs)} of {len(train)} train pictures are in dev or test too, under other names "
         f"(compared with {len(held_out)} pictures)"
     )
+    if not several:
+        return pairs, written
     record = {
         "datasets": source.names,
         "compared": {"train": len(train), "dev and test": len(held_out)},
@@ -170,7 +175,7 @@ def compare(
             pair.train: {"is": pair.held_out, "difference": pair.difference} for pair in pairs
         },
     }
-    return [*written, files.write_json(path, record)]
+    return pairs, [*written, files.write_json(path, record)]
 
 
 def _digest(*sides: Mapping[str, Path]) -> str:
@@ -184,10 +189,9 @@ def main() -> None:
     parser.add_argument("--workdir", type=Path, default=Path(), metavar="DIR", help="default: here")
     parser.add_argument("--split-seed", type=console.natural, default=0, metavar="N")
     args = parser.parse_args()
-    written = compare(dataset.of(args.datasets), args.workdir, args.split_seed)
-    left_out = files.read_json(args.workdir / splits.OVERLAPS)["left_out"]
-    for train, found in left_out.items():
-        console.result(str(Pair(train, found["is"], found["difference"])))
+    pairs, written = compare(dataset.of(args.datasets), args.workdir, args.split_seed)
+    for pair in pairs:
+        console.result(str(pair))
     console.written(written)
 
 

@@ -87,6 +87,8 @@ def pretrain(
             drawn, image_ids = splits.written, source.image_ids
             pairs = Pairs.find(source, splits.ids, pictures)
             record["captions_sha256"] = source.captions_sha256
+            if len(source.parts) > 1:  # the name of one may change until it is resumed
+                record["datasets"] = source.names
         rows = pairs.rows if METHODS[record["method"]].reads_captions else None
         trained_on = seen.union(backbone.seen, pictures.hashes(rows, image_ids))
         backbone = dataclasses.replace(backbone, seen=trained_on)
