@@ -1,10 +1,11 @@
 """How cost grows with the number of images: features, a training epoch, captions, features.pkl.
 
     python benchmarks/growth.py [--sizes 1000 8000 32000] [--output docs/growth.png]
-    python benchmarks/growth.py --sizes 8000 40000 120000 --stages reading batches order
+    python benchmarks/growth.py --sizes 8000 40000 120000 --stages json reading batches order
 
-As large as COCO, by what need not see every image: `reading` is what script 2 does before its first
-batch, `batches` are its first 300, `order` is the order of a pretraining's epoch.
+As large as COCO, by what need not see every image: `json` is from COCO's annotations to
+descriptions.txt, `reading` what script 2 does before its first batch, `batches` are its first 300,
+`order` is the order of a pretraining's epoch.
 
 Each point is a process of its own, on made-up pictures, features and captions: seconds, and the
 memory it peaked at, above what the same process takes for sixteen images. Features are those of
@@ -67,6 +68,40 @@ def made_folder(folder: Path, count: int) -> None:
     artifacts.save_descriptions(folder, texts)
 
 
+def annotations(folder: Path, count: int) -> None:
+    """A file like COCO's, of five captions an image."""
+    (folder / "annotations").mkdir()
+    images = [
+        {"id": i, "file_name": f"{i:012d}.jpg", "width": 640, "height": 480, "license": 1,
+         "coco_url": f"http://images.cocodataset.org/train2017/{i:012d}.jpg"}
+        for i in range(count)
+    ]  # fmt: skip
+    captions = [
+        {"image_id": i % count, "id": i, "caption": f"A picture of number {i} on a brown table."}
+        for i in range(5 * count)
+    ]
+    with open(folder / "annotations" / "captions_train2017.json", "w") as file:
+        json.dump({"info": {}, "images": images, "annotations": captions}, file)
+
+
+def described(count: int) -> float:
+    from captioning.data.dataset import Dataset
+    from captioning.pipeline.describe import describe
+
+    with tempfile.TemporaryDirectory() as name:
+        in_another_process(annotations, Path(name), count)
+        start = time.perf_counter()
+        describe(Dataset(Path(name)), Path(name) / "work")
+        return time.perf_counter() - start
+
+
+def in_another_process(make, *args) -> None:
+    """Make what a stage reads, so that the memory it takes is not counted."""
+    maker = multiprocessing.get_context("spawn").Process(target=make, args=args)
+    maker.start()
+    maker.join()
+
+
 def reading(count: int) -> float:
     from captioning.data.captions import fit_tokenizer
     from captioning.objectives.data import CaptionData
@@ -75,12 +110,7 @@ def reading(count: int) -> float:
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        # a process of its own, whose memory is not counted
-        maker = multiprocessing.get_context("spawn").Process(
-            target=made_folder, args=(folder, count)
-        )
-        maker.start()
-        maker.join()
+        in_another_process(made_folder, folder, count)
         start = time.perf_counter()
         features = artifacts.load_features(folder).values
         descriptions = artifacts.load_descriptions(folder)
@@ -161,6 +191,7 @@ STAGES = {
     "training epoch": training,
     "greedy captions": decoding,
     "features.pkl, written and read": features_file,
+    "json": described,
     "reading": reading,
     "batches": functools.partial(training, most=300),
     "order": order,

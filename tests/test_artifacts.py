@@ -1,6 +1,7 @@
 """Files that pass between scripts."""
 
 import pickle
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -181,6 +182,18 @@ def test_a_captioner_put_beside_a_shipped_set_is_used_as_it_is(tmp_path):
     tokenizer.write_text("the user's")
     assert checkpoints.find_captioner(tmp_path) == own
     checkpoints.check_shipped(own, tokenizer)
+
+
+def test_descriptions_are_written_image_by_image(tmp_path):
+    captions = {f"{i:05d}": ["a picture of two dogs on a brown table"] * 5 for i in range(4000)}
+    tracemalloc.start()
+    try:
+        path, _ = artifacts.save_descriptions(tmp_path, captions, "full")
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert path.stat().st_size > 800_000
+    assert peak < 400_000
 
 
 def test_which_text_descriptions_are_is_recorded_beside_them(tmp_path, capsys):

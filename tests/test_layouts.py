@@ -104,7 +104,24 @@ def test_all_captions_of_coco_are_kept_and_what_cannot_be_used_is_told(tmp_path,
     ]
     with pytest.raises(CaptioningError, match="at least 3 images"):  # no split to draw
         describe(source, tmp_path / "work")
-    assert "2 image files have no caption" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "2 image files have no caption" in said
+    assert "(2, 3)" in said
+
+
+def test_the_numbers_of_two_files_of_coco_are_their_own(tmp_path):
+    """Pictures are told by their names: both have number 1, and both have 1.jpg."""
+    parts = [
+        make(
+            tmp_path / name,
+            **{"annotations/captions_train2017.json": coco({1: "1.jpg"}, [(1, f"Of {name}")])},
+            **{"train2017/1.jpg": None},
+        ).folder
+        for name in "ab"
+    ]
+    source = dataset.of(parts)
+    assert source.captions == {"1": ["Of a"], "b:1": ["Of b"]}
+    assert list(map(source.image_ids, source.pictures)) == ["1", "b:1"]
 
 
 def karpathy(*pictures):

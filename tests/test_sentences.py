@@ -137,15 +137,30 @@ def test_a_recipe_without_sentences_refuses_them(data):
         few.run(data, {}, None, checkpoints.captioner_name)
 
 
+@pytest.mark.parametrize(
+    ("decoder", "how", "stops"),
+    [
+        ("merge", ["units=16", "embedding_width=0", "decoder_width=0"], (2, 4)),
+        ("transformer", ["blocks=1", "width=8", "heads=2"], (2,)),  # with a learned token
+    ],
+)
 def test_a_run_that_was_stopped_in_either_phase_ends_with_the_same_weights(
-    data, tmp_path, monkeypatch, eagerly
+    data, tmp_path, monkeypatch, eagerly, decoder, how, stops
 ):
     """And its loss on sentences falls while they are learned from."""
-    how = ["units=16", "embedding_width=0", "decoder_width=0", "learning_rate=.03"]
-    plan = Training.plan(data, changed=how, batch_size=16, epochs=2, sentence_epochs=2, seed=3)
+    if decoder == "transformer":
+        data = dataclasses.replace(
+            data,
+            train_features=data.train_features[:, None],
+            dev_features=data.dev_features[:, None],
+        )
+    plan = Training.plan(
+        data, decoder=decoder, changed=[*how, "learning_rate=.03"], batch_size=16, epochs=2,
+        sentence_epochs=2, seed=3,
+    )  # fmt: skip
 
     def leave_behind(path, history):
-        if len(history) in (2, 4):  # its state is not written yet
+        if len(history) in stops:  # its state is not written yet
             shutil.copytree(path.parent, tmp_path / f"parts{len(history)}")
         return real(path, history)
 
@@ -156,7 +171,7 @@ def test_a_run_that_was_stopped_in_either_phase_ends_with_the_same_weights(
         history = plan.run(data, {}, tmp_path / "whole", checkpoints.captioner_name)
     assert len(history) == 4
     assert history[1]["loss"] < history[0]["loss"]
-    for stopped in (2, 4):
+    for stopped in stops:
         parts = tmp_path / f"parts{stopped}"
         resumed = plan.run(data, {}, parts, checkpoints.captioner_name, resume=True)
         assert [row["loss"] for row in resumed] == [row["loss"] for row in history]

@@ -92,6 +92,8 @@ def test_what_the_repository_ships_is_what_its_manifest_says(script, tmp_path):
         "".join(Path(name).suffixes[-2:]) for name in checkpoints.shipped(checkpoints.PRETRAINED)
     }
     assert {".weights.h5", ".pkl"} < kinds
+    sizes = [path.stat().st_size for path in checkpoints.PRETRAINED.iterdir()]
+    assert sum(sizes) < 45e6  # what a clone may weigh
     photo = Path(sklearn.datasets.__file__).parent / "images" / "china.jpg"
     told = script("5_test.py", photo, cwd=tmp_path)  # which checks the hashes
     assert told.stdout.startswith(f"{photo}\t")
