@@ -21,24 +21,26 @@ from captioning.runtime import console
 
 
 def one_word_at_a_time(forward, captioner, tokenizer, feature) -> list[str]:
-    """The published loop: the whole prefix, padded on the left, through the network each time."""
+    """The published loop: the whole prefix, padded, through the network each time."""
     words = ["startseq"]
     while len(words) <= captioner.max_length and words[-1] != "endseq":
         (ids,) = tokenizer.texts_to_sequences([" ".join(words)])
-        prefix = np.array([[0] * (captioner.max_length - len(ids)) + ids])
-        word = tokenizer.index_word.get(int(np.argmax(forward((feature[None], prefix)))))
+        prefix = np.array([ids + [0] * (captioner.max_length - len(ids))])
+        (scores,) = np.asarray(forward((feature[None], prefix)))
+        if scores.ndim > 1:  # not of the next word alone, as merge's are
+            scores = scores[len(ids) - 1]
+        word = tokenizer.index_word.get(int(np.argmax(scores)))
         if word is None:
             break
         words.append(word)
     return words[1:]
 
 
-def features_of_made_up_pictures(encoder, count: int) -> np.ndarray:
-    """What an encoder sees in coarse random shades: float32 (count, D)."""
+def made_up_pictures(size: int, count: int) -> np.ndarray:
+    """Coarse random shades: uint8 (count, size, size, 3)."""
     shades = np.random.default_rng(0).integers(0, 256, (count, 4, 4, 3), dtype=np.uint8)
-    side = -(-encoder.size // 4)
-    pictures = shades.repeat(side, axis=1).repeat(side, axis=2)
-    return encoder.extract(pictures[:, : encoder.size, : encoder.size])[:, 0]
+    side = -(-size // 4)
+    return shades.repeat(side, axis=1).repeat(side, axis=2)[:, :size, :size]
 
 
 def main() -> None:
@@ -46,6 +48,7 @@ def main() -> None:
     parser.add_argument("--images", type=console.positive_int, default=1000)
     parser.add_argument("--one-by-one", type=console.positive_int, default=20, metavar="N")
     parser.add_argument("--beam", type=console.positive_int, default=3, metavar="N")
+    parser.add_argument("--rounds", type=console.positive_int, default=3, metavar="N")
     args = parser.parse_args()
 
     from captioning.decoders import captioner
@@ -56,14 +59,18 @@ def main() -> None:
     model = captioner.load(checkpoints.find_captioner(checkpoints.PRETRAINED))
     tokenizer = artifacts.load_tokenizer(checkpoints.PRETRAINED / artifacts.TOKENIZER)
     encoder = loading.from_record(model.record["encoder"], beside=checkpoints.PRETRAINED)
-    matrix = features_of_made_up_pictures(encoder, args.images)
+    extract = encoder.extract_grid if model.takes_grid else encoder.extract
+    matrix = extract(made_up_pictures(encoder.size, args.images)).astype(np.float32)
+    if not model.decoder.looks:
+        matrix = matrix[:, 0]
+    print(f"the decoder {model.decoder.name!r}, {matrix.shape[1:]} numbers an image")
 
     batched = []
 
     def all_at_once():
         batched[:] = [said.words for said in captions.write(model, tokenizer, matrix)]
 
-    first, warm = common.fastest(all_at_once, rounds=1), common.fastest(all_at_once, rounds=3)
+    first, warm = common.fastest(all_at_once, rounds=1), common.fastest(all_at_once, args.rounds)
     print(f"batched: {len(matrix)} captions in {first:.2f} s at first, {warm:.2f} s warm")
     searches = {
         "greedy": {},
@@ -75,7 +82,7 @@ def main() -> None:
         name: lambda how=how: captions.write(model, tokenizer, matrix, **how)
         for name, how in searches.items()
     }
-    seconds = common.take_turns(ways, rounds=3)
+    seconds = common.take_turns(ways, args.rounds)
     for name in list(ways)[1:]:
         times = seconds[name] / seconds["greedy"]
         print(

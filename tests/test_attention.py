@@ -108,7 +108,10 @@ def run(tmp_path, monkeypatch, capsys):
 def test_candidates_are_lines_with_scores_and_lists_in_json(run, tmp_path):
     how = {"search": "beam", "beam": 2, "length_penalty": 0.0, "candidates": 2}
     lines = run("0.png", how=how).out.splitlines()
-    assert lines == [f"{tmp_path}/0.png\t\t-0.916", f"{tmp_path}/0.png\ta a\t-1.378"]
+    assert lines == [
+        f"{tmp_path}/0.png\t\t-0.916\t-0.916",
+        f"{tmp_path}/0.png\ta a\t-1.378\t-0.459",
+    ]
     (row,) = json.loads(run("0.png", how=how, as_json=True).out)
     assert row["caption"] == row["candidates"][0]["caption"] == ""
     second = row["candidates"][1]

@@ -300,6 +300,9 @@ def test_batches_do_not_change_captions(merge, tokenizer, monkeypatch, how):
         scores = [caption.score for caption in image]
         if how["search"] == "sample":
             assert scores == sorted(scores, reverse=True)
+        else:
+            ranks = [(caption.finished, caption.per_word) for caption in image]
+            assert ranks == sorted(ranks, reverse=True)
         for other in others:
             assert [caption.words for caption in other] == [caption.words for caption in image]
             np.testing.assert_allclose([caption.score for caption in other], scores, atol=1e-5)

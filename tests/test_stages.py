@@ -230,4 +230,4 @@ def test_scores_tell_how_captions_were_found(folder):
     candidates = json.loads((folder / "candidates-dev.json").read_text())
     assert {key: row[0]["caption"] for key, row in candidates.items()} == best
     for row in candidates.values():
-        assert [set(c) for c in row] == [{"caption", "score", "finished"}] * 2
+        assert [set(c) for c in row] == [{"caption", "score", "per_word", "finished"}] * 2

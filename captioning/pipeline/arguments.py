@@ -170,7 +170,8 @@ def add_search(parser: argparse.ArgumentParser) -> None:
         type=_captions,
         default=1,
         metavar="K",
-        help="captions of an image, with --beam of K or more or with --sample (default: 1)",
+        help="captions of an image, with --beam of K or more or with --sample, the best first: of "
+        "a beam by log-probability / length^X, of --sample by log-probability (default: 1)",
     )
 
 

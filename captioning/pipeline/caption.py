@@ -40,7 +40,8 @@ def caption(
 ) -> int:
     """Caption images and folders of images, and print a line `path<TAB>caption` for each image.
 
-    Where several candidates of an image are asked for, a line `path<TAB>caption<TAB>score` each.
+    Where several candidates of an image are asked for, a line
+    `path<TAB>caption<TAB>score<TAB>score per word` each.
 
     Args:
         inputs: files and folders of images.
@@ -51,7 +52,7 @@ def caption(
             names.
         output: a picture to draw, a contact sheet of all images with their captions.
         as_json: print a list of {"image", "caption", "candidates"} instead, when all is done;
-            candidates are {"caption", "score", "finished"}, the best first.
+            candidates are `Caption.record`, the best first.
         strict: see `images.batches`.
         attention: a picture to draw, where the decoder looked for each word; of one image.
         how: the `search` and its options, see `search.captions`; None is greedy search.
@@ -169,8 +170,8 @@ def _encoder_of(network: "Captioner", name: str | None, folder: Path) -> "Encode
 
 def _print(file: Path, said: Sequence["Caption"], scores: bool) -> None:
     for caption in said:
-        score = f"\t{caption.score:.3f}" if scores else ""
-        console.result(f"{file}\t{caption.sentence}{score}")
+        tail = f"\t{caption.score:.3f}\t{caption.per_word:.3f}" if scores else ""
+        console.result(f"{file}\t{caption.sentence}{tail}")
 
 
 def _row(file: Path, said: Sequence["Caption"]) -> dict:

@@ -33,6 +33,11 @@ class Caption:
     score: float
 
     @property
+    def per_word(self) -> float:
+        """`score` divided by the words, the end included: what a beam ranks by, unless told."""
+        return self.score / max(1, len(self.words))
+
+    @property
     def sentence(self) -> str:
         """The words without `endseq`, as one text."""
         return " ".join(word for word in self.words if word != END)
@@ -45,7 +50,8 @@ class Caption:
     @property
     def record(self) -> dict:
         """What JSON files hold of it."""
-        return {"caption": self.sentence, "score": self.score, "finished": self.finished}
+        scores = {"score": self.score, "per_word": self.per_word}
+        return {"caption": self.sentence, **scores, "finished": self.finished}
 
 
 def write(
