@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 from keras import ops
 
+from captioning.data.captions import fit_tokenizer
 from captioning.decoders import captioner, merge
 from captioning.decoders.attention import Attention
 from captioning.decoders.captioner import Captioner
 from captioning.decoders.decoder import Config
 from captioning.decoders.merge import Merge
 from captioning.decoders.transformer import Transformer
+from captioning.objectives.data import CaptionData
 
 PLACES, DIMENSION, VOCABULARY, LONGEST = 5, 6, 20, 9
 SETTINGS = {
@@ -172,6 +174,24 @@ def test_the_transformer_equals_pytorch(inputs):
         expected = (norm("norm", x) @ w["embedding/embeddings"].T).numpy()
     found = whole_captions(decoder)((features, words))
     np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+def test_a_caption_longer_than_those_of_train_never_reaches_the_network_whole(capsys):
+    """Some have looked words up behind the last position: an error here, zeros on a GPU."""
+    descriptions = {"train": ["a b c d e f"], "dev": ["a b c d e f a b c d", "a b"]}
+    tokenizer = fit_tokenizer(descriptions, ["train"])
+    features = {key: np.ones((1, DIMENSION), "float32") for key in descriptions}
+    ids = {key: [key] for key in descriptions}
+    data = CaptionData.prepare(ids, descriptions, features, tokenizer, looks=True)
+    assert "longer than train's longest, 8 words: 1; a word" in capsys.readouterr().err
+    assert data.dev.inputs.shape == (5, data.max_length)  # the first 8 words, 3 after, "a b"
+    assert data.dev.target_count == 8 + 3 + 3
+    sizes = DIMENSION, data.vocabulary_size, data.max_length
+    network = Transformer.build(Config(*sizes, SETTINGS[Transformer], 1))
+    logits = network((np.ones((5, 1, DIMENSION)), data.dev.inputs))
+    assert np.isfinite(logits).all()
+    data.prepare(ids | {"dev": ["train"]}, descriptions, features, tokenizer)
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize("kind", LOOKING)

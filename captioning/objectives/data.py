@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from captioning.data import grids
+from captioning.data import grids, text
 from captioning.data.captions import Sequences, encode, longest_caption, stack_features
 from captioning.data.grids import Grid
 from captioning.data.tokenizer import Tokenizer
@@ -57,6 +57,12 @@ class CaptionData:
         unseen = None
         if sentences:  # one word less than the longest are given, the last is predicted
             unseen = encode(["unseen"], {"unseen": sentences}, tokenizer, max_length - 1)
+        dev = [text.wrap(caption).split() for key in ids["dev"] for caption in descriptions[key]]
+        if longer := sum(len(words) > max_length + 1 for words in dev):
+            console.note(
+                f"captions of dev longer than train's longest, {max_length:,} words: {longer:,}; "
+                f"a word behind is predicted from the {max_length:,} before it"
+            )
         return cls(
             encode(ids["train"], descriptions, tokenizer, max_length),
             encode(ids["dev"], descriptions, tokenizer, max_length),
