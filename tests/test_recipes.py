@@ -23,6 +23,7 @@ from captioning.data.captions import (
 )
 from captioning.data.tokenizer import Tokenizer
 from captioning.decoders.captioner import load
+from captioning.decoders.registry import DECODERS
 from captioning.objectives import recipes
 from captioning.objectives.batches import Prefixes, WholeCaptions
 from captioning.objectives.cross_entropy import cross_entropy
@@ -32,6 +33,7 @@ from captioning.objectives.train import Training
 from captioning.pipeline import checkpoints
 from captioning.runtime import training
 from captioning.runtime.errors import CaptioningError
+from captioning.runtime.precision import PRECISIONS
 from captioning.scores.cider import cider
 from captioning.search import captions
 
@@ -358,6 +360,23 @@ def grids(data) -> CaptionData:
         for rows in (data.train_features, data.dev_features)
     )
     return dataclasses.replace(data, train_features=train, dev_features=dev)
+
+
+@pytest.mark.parametrize("decoder", SMALL)
+def test_bfloat16_brings_decoders_that_look_to_a_like_loss(grids, decoder, eagerly):
+    """Of one batch; nothing is dropped, as other arithmetic drops other numbers."""
+    kept = [f"{name}=0" for name in DECODERS[decoder].Settings.__annotations__ if "drop" in name]
+    changed, found = [*SMALL[decoder], *kept, "learning_rate=0.05"], []
+    for precision in PRECISIONS:
+        keras.utils.set_random_seed(0)
+        plan = Training.plan(grids, decoder=decoder, changed=changed, precision=precision)
+        model, (batches, _) = plan.model(steps=3), plan.batches(grids)
+        steps = [model.train_on_batch(*batches[0], return_dict=True) for _ in range(3)]
+        found.append([float(step["loss"]) for step in steps])
+    exact, rounded = found
+    assert rounded == pytest.approx(exact, rel=0.01)
+    assert rounded != exact
+    assert rounded[-1] < 0.95 * rounded[0]
 
 
 @pytest.mark.parametrize("decoder", SMALL)
