@@ -10,6 +10,7 @@ from conftest import tiny_dataset
 from PIL import Image
 
 from captioning.data import dataset
+from captioning.decoders import captioner
 from captioning.encoders import backbones, loading
 from captioning.pipeline import (
     artifacts,
@@ -107,6 +108,12 @@ def test_what_the_repository_ships_is_what_its_manifest_says(script, tmp_path):
     assert wrote.startswith("wrote maps.png (")
     with Image.open(tmp_path / "maps.png") as page:
         assert page.width > 5 * caption.CELL_WIDTH  # the picture and a row of words
+
+
+def test_the_shipped_encoder_has_the_grid_of_the_shipped_captioner():
+    encoder = loading.load(next(checkpoints.PRETRAINED.glob("*.weights.h5")))
+    record = captioner.read_record(checkpoints.find_captioner(checkpoints.PRETRAINED))
+    assert encoder.grid == tuple(record["encoder"]["grid"]) == (4, 4)
 
 
 def test_an_encoder_without_a_file_cannot_be_shipped(trained, tmp_path):
