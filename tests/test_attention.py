@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from test_search import END, START, A, Toy, row
+from toys import merge_captioner, merge_network
 
 from captioning.data.tokenizer import Tokenizer
 from captioning.decoders import captioner
@@ -94,8 +95,7 @@ def run(tmp_path, monkeypatch, capsys):
     for i in range(2):
         Image.new("RGB", (40, 30), (90 * i, 120, 30)).save(tmp_path / f"{i}.png")
 
-    def caption_them(*names, looks=True, as_json=False, **options):
-        monkeypatch.setattr(Toy, "looks", looks)
+    def caption_them(*names, as_json=False, **options):
         caption.caption(
             [tmp_path / name for name in names], tmp_path, model=tmp_path / "model.keras",
             tokenizer_file=None, encoder_name=None, output=None, as_json=as_json, **options,
@@ -135,12 +135,20 @@ def test_a_page_of_attention(run, tmp_path):
     assert Image.open(tmp_path / "maps.png").width > 3 * 40  # the picture and two words
 
 
-def test_attention_is_of_one_image_by_a_decoder_that_looks(run, tmp_path):
+def test_attention_is_of_one_image_by_a_decoder_that_looks(run, tmp_path, monkeypatch):
     page = tmp_path / "maps.png"
     with pytest.raises(CaptioningError, match="expected one image for --attention, found 2"):
         run("0.png", "1.png", attention=page)
-    with pytest.raises(CaptioningError, match="found the decoder 'toy'; train one that does"):
-        run("0.png", attention=page, looks=False)
+    merge = merge_captioner(merge_network(dimension=1, vocabulary_size=6, max_length=4, units=2))
+    for trained, found in (
+        (merge, "'merge'"),
+        (Captioner(Toy(None, places=1), {}), "'toy', trained on pooled features"),
+    ):
+        monkeypatch.setattr(captioner, "load", lambda path, trained=trained: trained)
+        with pytest.raises(
+            CaptioningError, match=f"found the decoder {found}; train one that does"
+        ):
+            run("0.png", attention=page)
     with pytest.raises(CaptioningError, match=r"expected --attention to end in .*maps\.txt"):
         run("0.png", attention=tmp_path / "maps.txt")
     assert not page.exists()

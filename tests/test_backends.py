@@ -22,6 +22,8 @@ from captioning.objectives.cross_entropy import NextWord
 from captioning.pretraining import jigsaw, view_batches, views
 from captioning.pretraining.simclr import SimCLR
 from captioning.runtime import console, optimizers
+from captioning.search.beam import beam
+from captioning.search.greedy import greedy
 from tests.toys import tiny_network
 
 NAMES = {"torch": "PyTorch", "jax": "JAX"}
@@ -65,6 +67,11 @@ def computed(encoder: Path, pixels: np.ndarray) -> dict[str, list]:
         "embedding": embedded(),
         "attention": trained_decoder("attention", units=6, looking_width=5),
         "transformer": trained_decoder("transformer", heads=2, blocks=1, scores_dropout=0.0),
+        "searches": [
+            searched("merge", units=6, embedding_width=0, decoder_width=0),
+            searched("attention", width=4, units=6, looking_width=5),
+            searched("transformer", width=8, heads=2, blocks=2),
+        ],
         "devices": [console.devices("cpu"), console.devices("gpu")],
     }
 
@@ -117,8 +124,7 @@ def trained_decoder(name: str, **settings) -> list[float]:
     settings = kind.Settings(width=4, dropout=0.0, feature_dropout=0.0, **settings)
     model = NextWord(kind.build(Config(6, 11, 5, settings, 3)), smoothing=0.1)
     random = np.random.default_rng(0)
-    weights = [random.normal(size=w.shape, scale=0.4) for w in model.network.get_weights()]
-    model.network.set_weights(weights)
+    fix(model.network, random, 0.4)
     model.compile(optimizers.Adam(0.05))
     words = random.integers(1, 11, (8, 5))
     words[:3, 4] = 0
@@ -126,11 +132,31 @@ def trained_decoder(name: str, **settings) -> list[float]:
     return [model.train_on_batch((features, words), words, return_dict=True)["loss"] for _ in "abc"]
 
 
+def searched(name: str, **settings) -> list:
+    """Ids of greedy captions from fixed weights, and of a beam's."""
+    kind, random = DECODERS[name], np.random.default_rng(0)
+    places = 3 if kind.looks else 1
+    decoder = kind(Config(6, 11, 5, kind.Settings(**settings), places))
+    fix(decoder.network, random, 2)
+    features = random.normal(size=(4, places, 6)).astype("float32")
+    found = [greedy(decoder, 1, 2, features), beam(decoder, 1, 2, features, beam=3, candidates=3)]
+    return [[ids.tolist() for ids, _ in image] for images in found for image in images]
+
+
+def fix(network: keras.Model, random: np.random.Generator, scale: float) -> None:
+    """Gives it weights that are the same under every backend."""
+    network.set_weights([random.normal(0, scale, w.shape) for w in network.get_weights()])
+
+
 @pytest.mark.parametrize(
     "what", ["simclr", "views", "warm_up", "embedding", "attention", "transformer"]
 )
 def test_other_backends_compute_the_same(what, elsewhere, on_tensorflow):
     np.testing.assert_allclose(elsewhere[what], on_tensorflow[what], rtol=1e-4, atol=1e-4)
+
+
+def test_other_backends_find_the_same_captions(elsewhere, on_tensorflow):
+    assert elsewhere["searches"] == on_tensorflow["searches"]
 
 
 def test_where_no_gpu_can_be_seen_there_is_one_device(elsewhere):

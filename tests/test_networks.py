@@ -31,6 +31,11 @@ def test_resnet50_has_the_published_number_of_parameters(network):
     assert network.output_shape == (None, 2048)
 
 
+def test_resnet50_sees_a_photo_as_seven_by_seven_places():
+    places = residual.resnet50(224, folded=True).get_layer("avgpool").input
+    assert places.shape == (None, 7, 7, 2048)
+
+
 def test_folding_changes_nothing(network, inputs):
     folded = residual.resnet50(64, folded=True)
     residual.RESNET50.fill(parameters(network), folded)

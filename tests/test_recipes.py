@@ -23,14 +23,19 @@ from captioning.data.captions import (
 )
 from captioning.data.tokenizer import Tokenizer
 from captioning.decoders.captioner import load
+from captioning.decoders.registry import DECODERS
 from captioning.objectives import recipes
 from captioning.objectives.batches import Prefixes, WholeCaptions
 from captioning.objectives.cross_entropy import cross_entropy
 from captioning.objectives.data import CaptionData
+from captioning.objectives.look import Look
 from captioning.objectives.train import Training
 from captioning.pipeline import checkpoints
 from captioning.runtime import training
 from captioning.runtime.errors import CaptioningError
+from captioning.runtime.precision import PRECISIONS
+from captioning.scores.cider import cider
+from captioning.search import captions
 
 WORDS = ["dog", "cat", "runs", "sits", "on", "the", "grass", "snow", "red", "blue"]
 
@@ -44,13 +49,19 @@ def random_captions(images=20, seed=0) -> dict[str, list[str]]:
 
 
 @pytest.fixture(scope="module")
-def data() -> CaptionData:
+def texts() -> tuple[dict[str, list[str]], dict[str, list[str]], Tokenizer]:
+    """The ids of train and dev, the captions of both, the tokenizer of train."""
     descriptions = random_captions()
     ids = {"train": list(descriptions)[:14], "dev": list(descriptions)[14:]}
     descriptions["image15"].append(" ".join(WORDS * 2) + " unknown word")  # longer than in train
+    return ids, descriptions, fit_tokenizer(descriptions, ids["train"])
+
+
+@pytest.fixture(scope="module")
+def data(texts) -> CaptionData:
+    ids, descriptions, tokenizer = texts
     random = np.random.default_rng(1)
     features = {key: random.normal(size=(1, 6)).astype("float32") for key in descriptions}
-    tokenizer = fit_tokenizer(descriptions, ids["train"])
     return CaptionData.prepare(ids, descriptions, features, tokenizer)
 
 
@@ -234,10 +245,10 @@ def test_cross_entropy_and_its_gradient_are_keras_own(dtype, smoothing):
     assert np.allclose(smoothed, plain) == (not smoothing)
 
 
-def train(data, how, record, folder, resume=False) -> list[dict]:
+def train(data, how, record, folder, resume=False, look=None) -> list[dict]:
     """A training of 4 epochs, unless `how` says otherwise, and its history."""
     plan = Training.plan(data, **{"epochs": 4, "batch_size": 8, "seed": 3} | how)
-    return plan.run(data, record, folder, checkpoints.captioner_name, resume)
+    return plan.run(data, record, folder, checkpoints.captioner_name, resume, look)
 
 
 RUNS = {
@@ -352,6 +363,23 @@ def grids(data) -> CaptionData:
 
 
 @pytest.mark.parametrize("decoder", SMALL)
+def test_bfloat16_brings_decoders_that_look_to_a_like_loss(grids, decoder, eagerly):
+    """Of one batch; nothing is dropped, as other arithmetic drops other numbers."""
+    kept = [f"{name}=0" for name in DECODERS[decoder].Settings.__annotations__ if "drop" in name]
+    changed, found = [*SMALL[decoder], *kept, "learning_rate=0.05"], []
+    for precision in PRECISIONS:
+        keras.utils.set_random_seed(0)
+        plan = Training.plan(grids, decoder=decoder, changed=changed, precision=precision)
+        model, (batches, _) = plan.model(steps=3), plan.batches(grids)
+        steps = [model.train_on_batch(*batches[0], return_dict=True) for _ in range(3)]
+        found.append([float(step["loss"]) for step in steps])
+    exact, rounded = found
+    assert rounded == pytest.approx(exact, rel=0.01)
+    assert rounded != exact
+    assert rounded[-1] < 0.95 * rounded[0]
+
+
+@pytest.mark.parametrize("decoder", SMALL)
 def test_decoders_that_look_are_trained_by_the_same_loop(
     grids, decoder, tmp_path, monkeypatch, eagerly
 ):
@@ -375,3 +403,33 @@ def test_decoders_that_look_are_trained_by_the_same_loop(
     losses = cross_entropy(network(given), grids.dev.targets) * (grids.dev.targets > 0)
     mean = float(np.sum(losses)) / grids.dev.target_count
     assert mean == pytest.approx(min(row["val_loss"] for row in history), abs=1e-4)
+
+
+def test_cider_selects_the_epoch_whose_saved_captioner_writes_the_best_captions(
+    grids, texts, tmp_path, monkeypatch, eagerly
+):
+    """Of features as they are, though it is trained on standardised ones."""
+    ids, descriptions, tokenizer = texts
+    far = dataclasses.replace(
+        grids, train_features=grids.train_features + 3, dev_features=grids.dev_features + 3
+    )
+    how = {"decoder": "transformer", "changed": [*SMALL["transformer"], "learning_rate=0.2"]}
+    how |= {"epochs": 2, "batch_size": 16, "select": "cider"}
+    look = Look(tokenizer, ids["dev"], descriptions)
+    every_epoch_written(monkeypatch)
+    history = train(far, how, {}, tmp_path, look=look)
+    worse, better = sorted(history, key=lambda row: row["val_cider"])
+    assert worse["val_cider"] < better["val_cider"]
+    written = {path.name for path in checkpoints.captioners(tmp_path)}
+    assert written == {checkpoints.captioner_name(row) for row in (history[0], better)}
+    best = checkpoints.find_captioner(tmp_path)
+    assert best.name == checkpoints.captioner_name(better)
+    said = captions.write(load(best), tokenizer, far.dev_features)
+    words = {key: caption.words for key, caption in zip(ids["dev"], said, strict=True)}
+    assert cider(words, descriptions) == pytest.approx(better["val_cider"])
+
+
+def test_cider_of_a_single_dev_image_selects_nothing(texts):
+    ids, descriptions, tokenizer = texts
+    with pytest.raises(CaptioningError, match="two or more dev images for --select cider, found 1"):
+        Look(tokenizer, ids["dev"][:1], descriptions)

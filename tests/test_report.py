@@ -250,15 +250,15 @@ def test_where_the_browser_keeps_nothing_it_says_so_and_marks_are_exported(
         browser.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", added)
 
 
-def test_a_thousand_images_are_paged_without_lag(show):
+def test_two_thousand_images_are_paged_without_lag(show):
     library = importlib.util.find_spec("sklearn").submodule_search_locations[0]
     small = thumbnail(Image.open(Path(library, "datasets", "images", "flower.jpg")))
-    ciders = np.random.default_rng(0).random(1000)
+    ciders = np.random.default_rng(0).random(2000)
     items = [Item(f"i{i}", f"number {i}", ["text"] * 5, small, c) for i, c in enumerate(ciders)]
     html = page(items, title="Captions", tables=[], curves={}, settings={})
     assert len(html) < 12e6
     browser = show(html)
-    assert texts(browser, "#place") == ["1–100 of 1000"]
+    assert texts(browser, "#place") == ["1–100 of 2000"]
     press(browser, "nn")
     names = texts(browser, ".about span")
     assert names == [f"i{i}" for i in range(200, 300)]
@@ -365,6 +365,28 @@ def test_the_page_of_a_split_shows_what_people_wrote_and_counts_missing_pictures
         html, said = written()
         assert complaint in said
         assert "<polyline" not in html
+
+
+def test_hostile_names_of_files_are_data_in_the_page_of_a_split(tmp_path, capsys):
+    keys = ["<script>alert(1)<!--", "\"'onerror='alert(1)'{{7*7}}&lt;"]
+    (tmp_path / "Images").mkdir()
+    for key in keys:
+        Image.new("RGB", (40, 30), "red").save(tmp_path / "Images" / f"{key}.jpg")
+    missing = "gone<script>alert(1)"
+    descriptions = {key: ["red"] for key in [*keys, missing]}
+    inputs = SimpleNamespace(source=Dataset(tmp_path), descriptions=descriptions)
+    found = {key: [Caption(["red"], -1.0)] for key in descriptions}
+    result = {"split": "dev", "model": str(tmp_path / f"{keys[0]}.keras")}
+    html = pipeline_report.write(tmp_path / "report.html", inputs, found, result).read_text()
+    data = embedded(html)
+    assert [(i["image"], bool(i["thumbnail"])) for i in data["items"]] == [
+        *((key, True) for key in keys),
+        (missing, False),
+    ]
+    assert json.loads(data["settings"]) == result
+    assert "<script>alert" not in html
+    assert "'onerror" not in html
+    assert f"({missing}: no such file)" in capsys.readouterr().err
 
 
 # --- marks.csv ------------------------------------------------------------------------------------

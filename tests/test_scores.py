@@ -177,6 +177,16 @@ def test_report_adds_the_coco_protocol_and_says_how_it_is_computed(capsys):
     assert "coco" not in report(captions, cleaned)
 
 
+def test_a_report_of_one_image_says_why_its_cider_is_0(capsys):
+    captions, references = ({"a": own["a"]} for own in (CAPTIONS, REFERENCES))
+    report(captions, references, (captions, references))
+    report(CAPTIONS, REFERENCES)
+    lines = [line for line in capsys.readouterr().out.splitlines() if "CIDEr" in line]
+    one = "CIDEr: 0.000000 (always 0 for one image: it weighs words by how few other images have"
+    assert [line.startswith(one) for line in lines] == [True, True, False]
+    assert "(" not in lines[2]
+
+
 TRAIN = [["black dog runs", "dog runs fast"], ["dog swims"], ["red ball on grass"]]
 
 

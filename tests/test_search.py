@@ -31,7 +31,7 @@ class Toy(Decoder):
     name, looks = "toy", True
 
     def __init__(self, chances, longest=4, size=6, places=4):
-        self.chances, self.places, self.steps = chances, places, 0
+        self.chances, self.places, self.rows = chances, places, []  # of each step
         self.config = Config(1, size, longest, settings=None, tokens=places)
 
     def start(self, features):
@@ -41,7 +41,7 @@ class Toy(Decoder):
         }
 
     def step(self, words, state):
-        self.steps += 1
+        self.rows.append(len(words))
         words = ops.cast(ops.convert_to_tensor(words), "float32")[:, None]
         said = ops.concatenate([state["said"][0], words], axis=1)
         state = {"image": state["image"], "said": [said]}
@@ -176,8 +176,10 @@ def test_a_caption_that_ends_leaves_its_place_for_good():
             return row(a=0.6, end=0.4)
         return row(dog=0.6, cat=0.4) if len(said) == 1 else row(end=0.9, a=0.1)
 
-    (found,) = beam(Toy(chances), START, END, images(0), beam=2, candidates=2)
+    decoder = Toy(chances)
+    (found,) = beam(decoder, START, END, images(0), beam=2, candidates=2)
     assert words_of([found]) == [[(A, DOG, END), (END,)]]
+    assert decoder.rows == [1, 1, 1]
     (found,) = beam(Toy(chances), START, END, images(0), beam=3, candidates=3)
     assert words_of([found]) == [[(A, DOG, END), (A, CAT, END), (END,)]]
 
@@ -190,7 +192,17 @@ def test_a_search_ends_when_nothing_better_can_come():
     assert (
         words_of(beam(sure, START, END, images(0, 1), beam=3, length_penalty=0)) == [[(END,)]] * 2
     )
-    assert sure.steps == 1
+    assert sure.rows == [2]
+
+
+def test_what_has_ended_leaves_the_batch():
+    def chances(image, said):
+        return row(end=1) if len(said) == image else row(a=0.7, dog=0.3)
+
+    for search in (greedy, sample):
+        decoder = Toy(chances)
+        search(decoder, START, END, images(2, 0, 1, 2))
+        assert decoder.rows == [4, 3, 2]
 
 
 def test_padding_and_start_are_never_said_and_the_last_word_is():

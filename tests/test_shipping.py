@@ -7,11 +7,14 @@ from pathlib import Path
 import pytest
 import sklearn.datasets
 from conftest import tiny_dataset
+from PIL import Image
 
 from captioning.data import dataset
+from captioning.decoders import captioner
 from captioning.encoders import backbones, loading
 from captioning.pipeline import (
     artifacts,
+    caption,
     checkpoints,
     describe,
     extract,
@@ -48,9 +51,9 @@ def test_a_set_captions_photos_wherever_it_lies(trained, tmp_path, script):
     shutil.move(trained / "gone", trained / "made")
     model = next(folder.glob("*.keras"))
     assert script("5_test.py", photo, "--model", model, cwd=tmp_path).stdout == told.stdout
-    path, caption = told.stdout.removesuffix("\n").split("\t")
+    path, said = told.stdout.removesuffix("\n").split("\t")
     assert path == str(photo)
-    assert "startseq" not in caption
+    assert "startseq" not in said
     other = artifacts.load_tokenizer(folder / "tokenizer.pkl")
     other.document_count += 1
     artifacts.save_tokenizer(tmp_path / "tokenizer.pkl", other)
@@ -95,8 +98,22 @@ def test_what_the_repository_ships_is_what_its_manifest_says(script, tmp_path):
     sizes = [path.stat().st_size for path in checkpoints.PRETRAINED.iterdir()]
     assert sum(sizes) < 45e6  # what a clone may weigh
     photo = Path(sklearn.datasets.__file__).parent / "images" / "china.jpg"
-    told = script("5_test.py", photo, cwd=tmp_path)  # which checks the hashes
-    assert told.stdout.startswith(f"{photo}\t")
+    how = "--beam", 2, "--candidates", 2, "--attention", "maps.png"
+    told = script("5_test.py", photo, *how, cwd=tmp_path)  # which checks the hashes
+    *lines, wrote = told.stdout.splitlines()
+    paths, said, _, per_word = zip(*(line.split("\t") for line in lines), strict=True)
+    assert paths == (str(photo),) * 2
+    assert said[0] != said[1]
+    assert float(per_word[1]) <= float(per_word[0]) < 0
+    assert wrote.startswith("wrote maps.png (")
+    with Image.open(tmp_path / "maps.png") as page:
+        assert page.width > 5 * caption.CELL_WIDTH  # the picture and a row of words
+
+
+def test_the_shipped_encoder_has_the_grid_of_the_shipped_captioner():
+    encoder = loading.load(next(checkpoints.PRETRAINED.glob("*.weights.h5")))
+    record = captioner.read_record(checkpoints.find_captioner(checkpoints.PRETRAINED))
+    assert encoder.grid == tuple(record["encoder"]["grid"]) == (4, 4)
 
 
 def test_an_encoder_without_a_file_cannot_be_shipped(trained, tmp_path):

@@ -114,6 +114,10 @@ def test_a_captioner_of_another_vocabulary_is_refused():
         tokenizer.check_fits(5)
     with pytest.raises(CaptioningError, match="another vocabulary"):
         tokenizer.check_fits(4, other.vocabulary_hash)
+    reordered = Tokenizer()
+    reordered.fit_on_texts(["dog startseq endseq"])  # the same words by other ids
+    with pytest.raises(CaptioningError, match="another vocabulary"):
+        tokenizer.check_fits(4, reordered.vocabulary_hash)
     tokenizer.fit_on_texts(["no start"])
     other.word_index.pop("endseq")
     with pytest.raises(CaptioningError, match="'endseq'"):
