@@ -195,6 +195,13 @@ def test_a_caption_longer_than_those_of_train_never_reaches_the_network_whole(ca
 
 
 @pytest.mark.parametrize("kind", LOOKING)
+def test_a_pooled_feature_is_no_cause_for_a_warning(kind, inputs, recwarn):
+    network = kind.build(Config(DIMENSION, VOCABULARY, LONGEST, SETTINGS[kind], 1))
+    network((inputs[0][:, :1], inputs[1]))
+    assert not [told for told in recwarn if "softmax" in str(told.message)]
+
+
+@pytest.mark.parametrize("kind", LOOKING)
 def test_folding_equals_standardised_features(kind, inputs):
     decoder, (features, words) = make(kind), inputs
     mean, scale = np.float32([3, -1, 0, 2, 5, 1]), np.float32([2, 0.5, 1, 3, 0.1, 1])

@@ -6,6 +6,7 @@ part (Xiong et al., arXiv 2002.04745) and tied embeddings (Press and Wolf, arXiv
 
 import dataclasses
 import math
+import warnings
 from typing import ClassVar
 
 import keras
@@ -44,6 +45,8 @@ class Transformer(Decoder):
     @classmethod
     def build(cls, config: Config, dtype: str = "float32") -> keras.Model:
         how = config.settings
+        if config.tokens == 1:  # a pooled feature: a softmax of one place is as meant
+            warnings.filterwarnings("ignore", "You are using a softmax over axis", UserWarning)
         features = keras.Input((config.tokens, config.dimension), name="features")
         words = keras.Input((None,), dtype="int32", name="words")
         grid = layers.Dropout(how.feature_dropout, dtype=dtype)(features)
