@@ -10,9 +10,9 @@ ResNet-50 (SimCLR by default); every caption is cleaned to lower-case words, wit
     python 1_data_preprocessor.py --encoder ~/Downloads/moco_v2_800ep_pretrain.pth.tar
 
 Files: features.pkl (image id → float32 (1, D)), features.json (how they were made),
-descriptions.txt (a line `id word word …` for each caption), with --text full descriptions.json;
-with --grid features-grid.hdf5; with several datasets overlaps.json (train images that are left out,
-because they are in dev or test as well).
+descriptions.txt (a line `id word word …` for each caption), with --text full or several
+datasets descriptions.json (which text and datasets); with --grid features-grid.hdf5; with several
+datasets overlaps.json (train images that are left out, because they are in dev or test as well).
 """
 
 from captioning.data import text

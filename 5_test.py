@@ -2,7 +2,8 @@
 
 Prints a line `path<TAB>caption` an image; with --candidates of 2 or more a line
 `path<TAB>caption<TAB>log-probability<TAB>the same per word` for each of its captions, the best
-first: of a beam by the last, unless --length-penalty tells otherwise; of a sample by the first.
+first: of a beam by the last, unless --length-penalty tells otherwise, captions without an end
+behind the others; of a sample by the first.
 Readers who look for `infer.py`: this is it.
 
     python 5_test.py photo.jpg

@@ -21,13 +21,13 @@ from captioning.runtime import console
 
 
 def one_word_at_a_time(forward, captioner, tokenizer, feature) -> list[str]:
-    """The published loop: the whole prefix, padded, through the network each time."""
+    """The published loop, padded on the right: the whole prefix through the network each time."""
     words = ["startseq"]
     while len(words) <= captioner.max_length and words[-1] != "endseq":
         (ids,) = tokenizer.texts_to_sequences([" ".join(words)])
         prefix = np.array([ids + [0] * (captioner.max_length - len(ids))])
         (scores,) = np.asarray(forward((feature[None], prefix)))
-        if scores.ndim > 1:  # not of the next word alone, as merge's are
+        if scores.ndim > 1:  # after each word; merge's file gives those after the last alone
             scores = scores[len(ids) - 1]
         word = tokenizer.index_word.get(int(np.argmax(scores)))
         if word is None:

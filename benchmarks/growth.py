@@ -100,6 +100,8 @@ def in_another_process(make, *args) -> None:
     maker = multiprocessing.get_context("spawn").Process(target=make, args=args)
     maker.start()
     maker.join()
+    if maker.exitcode:
+        raise SystemExit(f"{make.__name__} ended with code {maker.exitcode}")
 
 
 def reading(count: int) -> float:

@@ -183,7 +183,7 @@ def test_a_caption_longer_than_those_of_train_never_reaches_the_network_whole(ca
     features = {key: np.ones((1, DIMENSION), "float32") for key in descriptions}
     ids = {key: [key] for key in descriptions}
     data = CaptionData.prepare(ids, descriptions, features, tokenizer, looks=True)
-    assert "longer than train's longest, 8 words: 1; a word" in capsys.readouterr().err
+    assert "with more than 9 words, startseq and endseq included: 1;" in capsys.readouterr().err
     assert data.dev.inputs.shape == (5, data.max_length)  # the first 8 words, 3 after, "a b"
     assert data.dev.target_count == 8 + 3 + 3
     sizes = DIMENSION, data.vocabulary_size, data.max_length

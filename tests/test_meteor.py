@@ -125,7 +125,7 @@ def installed():
 
 
 def test_the_program_itself_takes_any_caption_in_any_locale(installed, monkeypatch):
-    monkeypatch.setenv("LC_ALL", "it_IT.UTF-8")
+    monkeypatch.setenv("JAVA_TOOL_OPTIONS", "-Duser.language=it -Duser.country=IT")
     assert 0.2 < meteor(CAPTIONS, REFERENCES) < 1  # commas for points would end it
 
 

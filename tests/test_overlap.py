@@ -85,6 +85,15 @@ def test_comparing_again_reads_no_picture(folders, tmp_path, monkeypatch):
     assert overlap.compare(source, tmp_path) == (pairs, [])
 
 
+def test_a_renamed_dataset_is_compared_again(folders, tmp_path, capsys):
+    overlap.compare(dataset.of(folders), tmp_path)
+    renamed = dataset.of([folders[0], folders[1].rename(tmp_path / "renamed")])
+    overlap.compare(renamed, tmp_path)
+    capsys.readouterr()
+    assert "copy" not in find_splits(renamed, tmp_path).ids["train"]
+    assert "is not known" not in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("damaged", ["[]", "{", ""])
 def test_a_damaged_record_is_made_again(folders, tmp_path, damaged):
     source, path = dataset.of(folders), tmp_path / OVERLAPS

@@ -82,7 +82,7 @@ def test_captions_of_several_are_not_taken_for_those_of_others(folders, tmp_path
     describe(dataset.of(folders), work, kind=kind)
     assert artifacts.text_of(work) == kind
     with pytest.raises(
-        CaptioningError, match=r"descriptions\.txt of the datasets b.*, found one of"
+        CaptioningError, match=r"descriptions\.txt made of b.*, found it made of a, b;"
     ):
         Inputs.read([by_name[name] for name in given], work, 0)
     assert Inputs.read(folders[:1], work, 0).splits["dev"] == ["y"]
@@ -96,8 +96,10 @@ def test_features_of_several_are_not_taken_for_those_of_others(tmp_path, grid):
     artifacts.save_grid(tmp_path, list(values), [(np.arange(2), np.eye(2)[:, None])], record)
     for given in ("ab", "a", ""):
         assert "b:1" in artifacts.load_features(tmp_path, grid, list(given)).values
-    with pytest.raises(CaptioningError, match="of the datasets b, a, found one of a, b; give"):
+    with pytest.raises(CaptioningError, match=r"made of b, a, as .*, found it made of a, b; give"):
         artifacts.load_features(tmp_path, grid, ["b", "a"])
+    with pytest.raises(CaptioningError, match="found it made of a, b; give"):
+        artifacts.load_features(tmp_path, grid, ["a", "b", "c"])
 
 
 def test_one_dataset_may_be_renamed(folders, tmp_path):

@@ -9,7 +9,7 @@ bits; Krawetz 2013) are nearly alike; they are the same if their pixels are. Pri
 
 Files: of several datasets overlaps.json, by which scripts 2 to 4 and the pretraining go where they
 are given the same ones: these train pictures are left out. Script 1 writes it then. The splits of a
-single dataset stay as they were published, and no file is written of it.
+single dataset stay as they were published, and no overlaps.json is written of it.
 """
 
 import contextlib
@@ -151,7 +151,7 @@ def compare(
 
     train, held_out = pictures("train"), pictures("dev", "test")
     path = workdir / splits.OVERLAPS
-    several, digest = len(parts) > 1, _digest(train, held_out)
+    several, digest = len(parts) > 1, _digest(source.names, train, held_out)
     with contextlib.suppress(CaptioningError), refusing(path, "pairs"):  # damaged: made again
         if several and path.exists():
             stored = files.read_json(path)
@@ -178,9 +178,9 @@ def compare(
     return pairs, [*written, files.write_json(path, record)]
 
 
-def _digest(*sides: Mapping[str, Path]) -> str:
+def _digest(names: Sequence[str], *sides: Mapping[str, Path]) -> str:
     rows = [[(key, path.name, path.stat().st_size) for key, path in s.items()] for s in sides]
-    return hashlib.sha256(repr((FARTHEST, MOST, rows)).encode()).hexdigest()
+    return hashlib.sha256(repr((FARTHEST, MOST, names, rows)).encode()).hexdigest()
 
 
 def main() -> None:

@@ -57,11 +57,12 @@ class CaptionData:
         unseen = None
         if sentences:  # one word less than the longest are given, the last is predicted
             unseen = encode(["unseen"], {"unseen": sentences}, tokenizer, max_length - 1)
-        dev = [text.wrap(caption).split() for key in ids["dev"] for caption in descriptions[key]]
-        if longer := sum(len(words) > max_length + 1 for words in dev):
+        dev = [text.wrap(caption) for key in ids["dev"] for caption in descriptions[key]]
+        if longer := sum(len(w) > max_length + 1 for w in tokenizer.texts_to_sequences(dev)):
             console.note(
-                f"captions of dev longer than train's longest, {max_length:,} words: {longer:,}; "
-                f"a word behind is predicted from the {max_length:,} before it"
+                f"captions of dev with more than {max_length + 1:,} words, startseq and endseq "
+                f"included: {longer:,}; each word behind is predicted from the {max_length:,} "
+                "before it"
             )
         return cls(
             encode(ids["train"], descriptions, tokenizer, max_length),

@@ -186,15 +186,15 @@ def _check_datasets(path: Path, record: dict, given: Sequence[str]) -> None:
     """Refuse what was made of several datasets where others are given, or in another order.
 
     An id that several of them have is that of the first. So the first ones alone will do; the name
-    of a single one is free, since folders are renamed.
+    of a single one is free, since folders are renamed. What carries no names is taken as it is.
     """
     made_of = record.get("datasets", [])
-    both = min(len(made_of), len(given))
-    if max(len(made_of), len(given)) > 1 and list(made_of[:both]) != list(given[:both]):
+    several = max(len(made_of), len(given)) > 1
+    if made_of and several and made_of[: len(given)] != list(given):
         raise CaptioningError(
-            f"expected {path} of the datasets {', '.join(given)}, found one of "
-            f"{', '.join(made_of)}; give --dataset for each in the order of "
-            "1_data_preprocessor.py, or make it again"
+            f"expected {path} made of {', '.join(given)}, as --dataset says, found it made of "
+            f"{', '.join(made_of)}; give these in this order, or make it again with "
+            "1_data_preprocessor.py"
         )
 
 
@@ -217,8 +217,8 @@ def save_descriptions(
         the paths written.
     """
     path, record = workdir / DESCRIPTIONS, workdir / DESCRIPTIONS_RECORD
-    said = {"text": kind} | ({"datasets": list(datasets)} if len(datasets) > 1 else {})
-    recorded = said != {"text": text.REFERENCE}
+    said = {"text": kind, "datasets": list(datasets)}
+    recorded = kind != text.REFERENCE or len(datasets) > 1
     groups = ({key: texts} for key, texts in descriptions.items() if texts)
     with files.atomic(path) as temporary:
         with open(temporary, "w", encoding="utf-8", newline="") as file:
@@ -255,8 +255,8 @@ def text_of(workdir: Path, datasets: Sequence[str] = ()) -> str:
         or not _are_names(record.get("datasets", []))
     ):
         raise CaptioningError(
-            f"expected in {path} the text {' or '.join(text.TEXTS)}, found a damaged record; make "
-            "it again with 1_data_preprocessor.py --only descriptions"
+            f"expected in {path} the text {' or '.join(text.TEXTS)} and names of datasets, found a "
+            "damaged record; make it again with 1_data_preprocessor.py --only descriptions"
         )
     if record.get("descriptions_sha256") != files.sha256(workdir / DESCRIPTIONS):
         console.note(

@@ -1,4 +1,4 @@
-"""Stage 1: captions → descriptions.txt, and its record where they are of the full text."""
+"""Stage 1: captions → descriptions.txt, and its record where one is needed."""
 
 from collections.abc import Set
 from pathlib import Path
