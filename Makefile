@@ -54,7 +54,7 @@ demo: setup
 test: setup
 	TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1 OMP_NUM_THREADS=1 $(PY) -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
-test-long: setup  # every moment at which a stage can be stopped, many of the jigsaw scripts
+test-long: setup  # every moment at which a stage can be stopped, many of the jigsaw scripts, a benchmark
 	$(PY) -m pytest -m long
 
 bench: setup  # every speed of docs/speed.md beside the plain way, in one run each

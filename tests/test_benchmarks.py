@@ -1,6 +1,9 @@
 """Programs behind the tables of docs/speed.md that read what the project ships."""
 
+import pytest
 
+
+@pytest.mark.long
 def test_captions_one_word_at_a_time_are_those_of_the_searches(here):
     few = ("--images", 2, "--one-by-one", 1, "--beam", 2, "--rounds", 1)
     told = here("benchmarks/decoding.py", *few)
