@@ -45,7 +45,7 @@ class Transformer(Decoder):
     @classmethod
     def build(cls, config: Config, dtype: str = "float32") -> keras.Model:
         how = config.settings
-        if config.tokens == 1:  # a pooled feature: from now on, Keras is not to doubt it
+        if config.tokens == 1:  # pooled features: Keras would ask whether a sigmoid was meant
             warnings.filterwarnings("ignore", "You are using a softmax over axis", UserWarning)
         features = keras.Input((config.tokens, config.dimension), name="features")
         words = keras.Input((None,), dtype="int32", name="words")
