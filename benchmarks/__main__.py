@@ -18,6 +18,7 @@ PICTURES = ["--images", str(dataset.Dataset(Path(FLICKR8K)).image_folder)] if FL
 PROGRAMS = {
     "captioner, float32": ["captioner.py"],
     "captioner, bfloat16": ["captioner.py", "--precision", "bfloat16"],
+    "pretraining, bfloat16": ["pretraining.py", "--precision", "bfloat16"],
     "features": ["features.py", "--count", "32", *PICTURES],
     "captions": ["decoding.py"],
     "start-up and one photo": ["startup.py"],

@@ -16,6 +16,7 @@ from keras import layers
 
 from captioning.encoders.network import Network
 from captioning.runtime.errors import CaptioningError
+from captioning.runtime.normalization import BatchNormalization
 
 EPSILON = 1e-5  # torchvision's and Google's batch normalisation; keras.applications has 1.001e-5
 
@@ -27,10 +28,12 @@ class ConvNorm:
     Attributes:
         folded: a single convolution with a bias instead, for inference: see `Residual.fill`.
         dtype: Keras dtype policy of the layers; None is the global one.
+        norm: the class of the normalisations; Keras's own can be loaded wherever Keras is.
     """
 
     folded: bool = False
     dtype: str | None = None
+    norm: type = layers.BatchNormalization
 
     def __call__(self, x, name: str, filters: int, kernel: int, stride: int = 1, relu: bool = True):
         """Apply to x (n, h, w, c); returns (n, ⌈h/stride⌉, ⌈w/stride⌉, filters) for an odd kernel.
@@ -53,9 +56,7 @@ class ConvNorm:
             name=name,
         )(x)
         if not self.folded:
-            x = layers.BatchNormalization(
-                momentum=0.9, epsilon=EPSILON, dtype=self.dtype, name=norm_name(name)
-            )(x)
+            x = self.norm(momentum=0.9, epsilon=EPSILON, dtype=self.dtype, name=norm_name(name))(x)
         return layers.ReLU(dtype=self.dtype, name=f"{name}_relu")(x) if relu else x
 
     def shortcut(self, x, name: str, filters: int, stride: int):
@@ -126,7 +127,7 @@ class Residual(Network):
                 TensorFlow's, used by Google's SimCLR.
             folded: build the form for inference that `fill` takes.
         """
-        conv = ConvNorm(folded, dtype)
+        conv = ConvNorm(folded, dtype, BatchNormalization)
         inputs = keras.Input((size, size, 3))
         x = conv(inputs, "conv1", 64, 7, 2)
         if pool_padding == "torch":  # zeros do as well as PyTorch's -inf: nothing is negative
