@@ -65,7 +65,7 @@ def test_a_single_value_becomes_beta_and_has_no_variance():
     assert not values["moving variance"].any()
 
 
-@pytest.mark.skipif(bool(tf.config.list_physical_devices("GPU")), reason="XLA fuses Keras's own on a GPU")
+@pytest.mark.skipif(bool(tf.config.list_physical_devices("GPU")), reason="Keras's own there")
 def test_networks_to_pretrain_have_it_and_networks_to_load_anywhere_do_not():
     def kinds(network):
         norms = (layer for layer in network.layers if "bn" in layer.name)
